@@ -1,0 +1,205 @@
+/* fusedattn.h: the C API of fusedattn, fused attention for CPUs, forward and backward. C99.
+ *
+ * One problem, two verbs. Fill a fusedattn_problem, then either
+ *   - call fusedattn_forward() / fusedattn_backward(), which plan and run in one go with memory the library keeps, or
+ *   - call fusedattn_plan_create(), give it fusedattn_plan_workspace() bytes, and call fusedattn_plan_run() as often as you like.
+ *
+ * For every sequence b, query head n (its key head is h = n / (q_heads / kv_heads)), row i and visible column j:
+ *
+ *   x[i,j] = scale * sum_d q[i,d] * k[j,d]
+ *   max[i] = max_j x[i,j]              sum[i] = sum_j exp(x[i,j] - max[i])
+ *   out[i] = sum_j exp(x[i,j] - max[i]) / sum[i] * v[j]
+ *
+ * and the gradients dq, dk, dv of sum(out * d_out). Products are accumulated in float32 and rounded once to the storage type.
+ * A row that sees no column has out = 0, max = -FLT_MAX, sum = FLT_MAX and zero gradients.
+ *
+ * Results are the same bits for any number of threads and whatever else is in the batch.
+ * Every function returns a status; the sentence behind it is in fusedattn_last_error() of the same thread.
+ * The library never prints (unless FUSEDATTN_VERBOSE=1), never aborts and never reads a file.
+ */
+#ifndef FUSEDATTN_FUSEDATTN_H
+#define FUSEDATTN_FUSEDATTN_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define FUSEDATTN_VERSION "0.1.0"
+
+#if defined(__GNUC__)
+#define FUSEDATTN_API __attribute__((visibility("default")))
+#else
+#define FUSEDATTN_API
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef int32_t fusedattn_status;
+enum {
+  FUSEDATTN_OK = 0,
+  FUSEDATTN_INVALID_ARGUMENT = 1, /* a field is missing, out of range, or contradicts another */
+  FUSEDATTN_UNSUPPORTED = 2,      /* well formed, but not computed by this version */
+  FUSEDATTN_OUT_OF_MEMORY = 3,
+  FUSEDATTN_INTERNAL = 4
+};
+
+enum { FUSEDATTN_FLOAT32 = 0, FUSEDATTN_BFLOAT16 = 1, FUSEDATTN_FLOAT16 = 2 }; /* fusedattn_problem.dtype */
+enum { FUSEDATTN_FORWARD = 0, FUSEDATTN_BACKWARD = 1 };                        /* fusedattn_plan_create, direction */
+enum { FUSEDATTN_NONZERO_HIDES = 0, FUSEDATTN_NONZERO_SHOWS = 1 };             /* fusedattn_mask.meaning */
+
+#define FUSEDATTN_UNBOUNDED INT64_MAX /* a band edge that hides nothing */
+
+/* A tensor seen as [sequence, head, row, feature]. Strides are in elements; the feature stride is always 1.
+ * A packed tensor (see q_ends) has no sequence stride: its rows follow one another. */
+typedef struct fusedattn_view {
+  void* data;
+  int64_t batch_stride;
+  int64_t head_stride;
+  int64_t row_stride;
+} fusedattn_view;
+
+/* Row i sees the columns j with  i + shift - left <= j <= i + shift + right.  Edges may be negative. */
+typedef struct fusedattn_band {
+  int64_t left;
+  int64_t right;
+} fusedattn_band;
+
+/* Which columns a row sees: those inside both bands and shown by the bytes. */
+typedef struct fusedattn_mask {
+  fusedattn_band top_left;     /* shift = 0: the diagonal starts at row 0, column 0 */
+  fusedattn_band bottom_right; /* shift = kv_len - q_len: the diagonal ends at the last row and column */
+  const uint8_t* bytes;        /* optional, one byte per (sequence, head, row, column); strides in bytes, 0 repeats */
+  int64_t batch_stride;
+  int64_t head_stride;
+  int64_t row_stride;
+  int32_t meaning; /* FUSEDATTN_NONZERO_HIDES or FUSEDATTN_NONZERO_SHOWS */
+  int32_t reserved;
+} fusedattn_mask;
+
+/* Softmax statistics, float32, seen as [sequence, head, row]: max[i] in natural units (scale included), sum[i] >= 1.
+ * The log-sum-exp of a row is max + log(sum). */
+typedef struct fusedattn_stats {
+  float* max;
+  float* sum;
+  int64_t batch_stride;
+  int64_t head_stride;
+  int64_t row_stride;
+} fusedattn_stats;
+
+typedef struct fusedattn_problem {
+  size_t struct_size; /* sizeof(fusedattn_problem); set by fusedattn_problem_init */
+  int32_t dtype;      /* of q, k, v, out and all gradients */
+  int32_t reserved;
+  int64_t batch;    /* sequences */
+  int64_t q_heads;  /* a multiple of kv_heads */
+  int64_t kv_heads;
+  int64_t q_len;    /* rows of a sequence; of the whole tensor when packed */
+  int64_t kv_len;   /* columns of a sequence; of the whole tensor when packed */
+  int64_t dim;      /* features of a query and of a key, 1..768 */
+  int64_t dim_v;    /* features of a value and of an output, 1..768 */
+  const int64_t* q_ends;  /* packed ("varlen", TND): batch cumulative ends, no leading 0; both arrays or neither */
+  const int64_t* kv_ends; /* rows past the last end belong to no sequence: their outputs are zero */
+  double scale;           /* of the scores; 1/sqrt(dim) is customary. Rounded to float32 */
+  fusedattn_mask mask;
+  fusedattn_view q;
+  fusedattn_view k;
+  fusedattn_view v;
+  fusedattn_view out;    /* forward: written. backward: read */
+  fusedattn_stats stats; /* forward: written unless max and sum are both NULL. backward: read */
+  fusedattn_view d_out;  /* backward only, as the three below; a gradient whose data is NULL is not written */
+  fusedattn_view dq;
+  fusedattn_view dk;
+  fusedattn_view dv;
+} fusedattn_problem;
+
+/* Runs task(argument, index) for every index in [0, tasks), in any order, on any threads, and returns when all are done. */
+typedef void (*fusedattn_parallel)(void* context, int32_t tasks, void (*task)(void* argument, int32_t index), void* argument);
+
+typedef struct fusedattn_options {
+  size_t struct_size;
+  const char* lane;            /* NULL: the best this machine runs; else a name from fusedattn_lane_name */
+  int32_t threads;             /* 0: FUSEDATTN_NUM_THREADS, else the borrowed team's size, else the CPUs of this process */
+  int32_t reserved;
+  fusedattn_parallel parallel; /* NULL: borrow the process's OpenMP team if there is one, else the library's own threads */
+  void* parallel_context;
+} fusedattn_options;
+
+/* Attention over some of the columns: what fusedattn_merge joins. out is normalised; stats as the forward writes them. */
+typedef struct fusedattn_partial {
+  fusedattn_view out;
+  fusedattn_stats stats;
+} fusedattn_partial;
+
+typedef struct fusedattn_merge_problem {
+  size_t struct_size;
+  int32_t dtype;
+  int32_t count; /* parts, at least 1 */
+  int64_t batch;
+  int64_t heads;
+  int64_t rows;
+  int64_t dim_v;
+  const fusedattn_partial* parts;
+  fusedattn_partial result; /* may be one of the parts */
+} fusedattn_merge_problem;
+
+typedef struct fusedattn_plan fusedattn_plan;
+
+/* "0.1.0" */
+FUSEDATTN_API const char* fusedattn_version(void);
+
+/* The sentence of the last failure on this thread: argument, value, what is accepted. "" if there was none. */
+FUSEDATTN_API const char* fusedattn_last_error(void);
+
+/* Zeros, scale 1, unbounded bands, struct_size. */
+FUSEDATTN_API void fusedattn_problem_init(fusedattn_problem* problem);
+FUSEDATTN_API void fusedattn_options_init(fusedattn_options* options);
+
+/* Plan and run in one call, with scratch memory that the library keeps per thread. options may be NULL. */
+FUSEDATTN_API fusedattn_status fusedattn_forward(const fusedattn_problem* problem, const fusedattn_options* options);
+FUSEDATTN_API fusedattn_status fusedattn_backward(const fusedattn_problem* problem, const fusedattn_options* options);
+
+/* A plan copies the problem (and q_ends, kv_ends), checks it and decides everything but the numbers. */
+FUSEDATTN_API fusedattn_status fusedattn_plan_create(const fusedattn_problem* problem, int32_t direction,
+                                                     const fusedattn_options* options, fusedattn_plan** plan);
+/* Bytes of scratch that a run needs. */
+FUSEDATTN_API size_t fusedattn_plan_workspace(const fusedattn_plan* plan);
+/* problem: NULL to use the addresses planned with, else the same problem at other addresses (anything else that differs is
+ * refused). workspace: at least fusedattn_plan_workspace() bytes, 64-byte aligned, not shared by runs in flight; NULL to
+ * use memory the library keeps. */
+FUSEDATTN_API fusedattn_status fusedattn_plan_run(const fusedattn_plan* plan, const fusedattn_problem* problem,
+                                                  void* workspace, size_t workspace_bytes);
+FUSEDATTN_API void fusedattn_plan_destroy(fusedattn_plan* plan);
+
+/* The plan in words (lane, shapes, tiles, tasks, workspace), one line. Writes at most size bytes with the final 0 and
+ * returns the length of the whole text. */
+FUSEDATTN_API size_t fusedattn_describe(const fusedattn_plan* plan, char* text, size_t size);
+
+/* Joins attention over disjoint sets of columns: max = max_p max_p, sum = sum_p sum_p exp(max_p - max),
+ * out = sum_p out_p sum_p exp(max_p - max) / sum, added in the order of the parts. */
+FUSEDATTN_API fusedattn_status fusedattn_merge(const fusedattn_merge_problem* problem);
+
+/* The lanes built into this library, best first. fusedattn_lane_refusal is "" for a lane this machine runs, else why not. */
+FUSEDATTN_API int32_t fusedattn_lane_count(void);
+FUSEDATTN_API const char* fusedattn_lane_name(int32_t index);
+FUSEDATTN_API const char* fusedattn_lane_refusal(int32_t index);
+/* The lane a call without options uses (FUSEDATTN_ISA considered); NULL and a last error if FUSEDATTN_ISA names none that runs. */
+FUSEDATTN_API const char* fusedattn_lane_chosen(void);
+
+/* Threads a call without options would use now, and whose they are: "openmp" (borrowed), "own", or "serial". */
+FUSEDATTN_API int32_t fusedattn_thread_count(void);
+FUSEDATTN_API const char* fusedattn_thread_owner(void);
+
+/* The layout of the structs above as this library was built, for bindings to compare with: entries until name is NULL.
+ * A field is "struct.field"; a whole struct is "struct", with offset 0 and its size. */
+typedef struct fusedattn_layout_entry {
+  const char* name;
+  size_t offset;
+  size_t size;
+} fusedattn_layout_entry;
+FUSEDATTN_API const fusedattn_layout_entry* fusedattn_layout(void);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,280 @@
+// The functions of fusedattn.h: read, check, plan, run; every failure becomes a status and a sentence.
+#include <cstddef>
+#include <cstring>
+#include <memory>
+#include <new>
+#include <string>
+#include <vector>
+
+#include "front/read.h"
+#include "isa/lanes.h"
+#include "plan/describe.h"
+#include "problem/check.h"
+#include "run/run.h"
+#include "run/verbose.h"
+
+using namespace fusedattn;
+
+// A plan and what it needs beside: its own copy of the ends, the team, memory when the caller gives none.
+struct fusedattn_plan {
+  Plan plan;
+  Team team;
+  std::vector<std::int64_t> q_ends, kv_ends;
+};
+
+namespace {
+
+thread_local std::string last_error;
+
+fusedattn_status report(const Status& status) {
+  if (status.ok()) return FUSEDATTN_OK;
+  last_error = status.sentence;
+  return static_cast<fusedattn_status>(status.code);
+}
+
+// Nothing is thrown across the C boundary.
+template <class Call>
+fusedattn_status guarded(Call call) {
+  try {
+    return report(call());
+  } catch (const std::bad_alloc&) {
+    return report({Code::out_of_memory, "not enough memory for the plan or its workspace"});
+  } catch (const std::exception& error) {
+    return report({Code::internal, error.what()});
+  }
+}
+
+// Scratch memory that a thread keeps between calls.
+class Memory {
+ public:
+  void* at_least(std::size_t bytes) {
+    if (bytes > size_) {
+      data_.reset();
+      size_ = 0;
+      data_.reset(static_cast<std::byte*>(::operator new(bytes, std::align_val_t{64})));
+      size_ = bytes;
+    }
+    return data_.get();
+  }
+
+ private:
+  struct Free {
+    void operator()(std::byte* p) const { ::operator delete(p, std::align_val_t{64}); }
+  };
+  std::unique_ptr<std::byte, Free> data_;
+  std::size_t size_ = 0;
+};
+
+struct Session {
+  Plan plan;
+  Memory memory;
+  bool busy = false;
+};
+thread_local Session kept;
+
+// What this thread keeps; a session of its own for a call made from inside a running one (by a caller's parallel function).
+class Borrowed {
+ public:
+  Borrowed() : session_(kept.busy ? own_ : kept) { session_.busy = true; }
+  ~Borrowed() { session_.busy = false; }
+  Borrowed(const Borrowed&) = delete;
+  Borrowed& operator=(const Borrowed&) = delete;
+  Session* operator->() { return &session_; }
+
+ private:
+  Session own_;
+  Session& session_;
+};
+
+Status check(const Problem& problem, Direction direction) {
+  return direction == Direction::forward ? check_forward(problem) : check_backward(problem);
+}
+
+Status plan_into(const fusedattn_problem* from, Direction direction, const fusedattn_options* options, Plan& plan, Team& team) {
+  Problem problem;
+  Choice choice;
+  const Kernels* kernels = nullptr;
+  if (Status status = read_problem(from, problem); !status.ok()) return status;
+  if (Status status = read_options(options, choice); !status.ok()) return status;
+  if (Status status = check(problem, direction); !status.ok()) return status;
+  if (Status status = choose_lane(choice.lane, kernels); !status.ok()) return status;
+  team = choice.team;
+  make_plan(problem, direction, *kernels, team.threads, plan);
+  return {};
+}
+
+void run(const Plan& plan, void* workspace, const Team& team) {
+  const VerboseLine line(plan, team);
+  if (plan.direction == Direction::forward)
+    run_forward(plan, workspace, team);
+  else
+    run_backward(plan, workspace, team);
+}
+
+fusedattn_status plan_and_run(const fusedattn_problem* problem, Direction direction, const fusedattn_options* options) {
+  return guarded([&]() -> Status {
+    Borrowed session;
+    Team team;
+    if (Status status = plan_into(problem, direction, options, session->plan, team); !status.ok()) return status;
+    run(session->plan, session->memory.at_least(session->plan.workspace_bytes), team);
+    return {};
+  });
+}
+
+// The problem of a plan at other addresses; the plan itself stays as it is for other threads.
+Status rebind(const fusedattn_plan& planned, const fusedattn_problem* from, Plan& plan) {
+  Problem problem;
+  if (Status status = read_problem(from, problem); !status.ok()) return status;
+  const Problem& p = planned.plan.problem;
+  const auto ends_differ = [&](const std::int64_t* ends, const std::vector<std::int64_t>& own) {
+    return (ends != nullptr) != p.packed() ||
+           (ends != nullptr && ends != own.data() && !std::equal(own.begin(), own.end(), ends));
+  };
+  const char* different =
+      problem.dtype != p.dtype ? "dtype" : problem.batch != p.batch ? "batch" : problem.q_heads != p.q_heads ? "q_heads"
+      : problem.kv_heads != p.kv_heads ? "kv_heads" : problem.q_len != p.q_len ? "q_len" : problem.kv_len != p.kv_len ? "kv_len"
+      : problem.dim != p.dim ? "dim" : problem.dim_v != p.dim_v ? "dim_v" : problem.scale != p.scale ? "scale"
+      : ends_differ(problem.q_ends, planned.q_ends) ? "q_ends" : ends_differ(problem.kv_ends, planned.kv_ends) ? "kv_ends"
+      : std::memcmp(&problem.mask.top_left, &p.mask.top_left, 2 * sizeof(Band)) != 0 ? "mask"
+      : (problem.dq.data == nullptr) != (p.dq.data == nullptr) ? "dq" : (problem.dk.data == nullptr) != (p.dk.data == nullptr) ? "dk"
+      : (problem.dv.data == nullptr) != (p.dv.data == nullptr) ? "dv" : nullptr;
+  if (different != nullptr)
+    return Status::invalid(std::string("problem.") + different + " is not what was planned; accepted: the planned problem at other addresses");
+  if (Status status = check(problem, planned.plan.direction); !status.ok()) return status;
+  problem.q_ends = p.q_ends, problem.kv_ends = p.kv_ends;
+  plan = planned.plan;
+  plan.problem = problem;
+  return {};
+}
+
+Status check_workspace(const Plan& plan, const void* workspace, std::size_t bytes) {
+  if (reinterpret_cast<std::uintptr_t>(workspace) % 64 != 0) return Status::invalid("workspace is not aligned to 64 bytes; accepted: a multiple of 64");
+  if (bytes < plan.workspace_bytes)
+    return Status::invalid("workspace_bytes is " + std::to_string(bytes) + "; accepted: at least " + std::to_string(plan.workspace_bytes));
+  return {};
+}
+
+}  // namespace
+
+extern "C" {
+
+const char* fusedattn_version(void) { return FUSEDATTN_VERSION; }
+
+const char* fusedattn_last_error(void) { return last_error.c_str(); }
+
+void fusedattn_problem_init(fusedattn_problem* problem) {
+  if (problem == nullptr) return;
+  *problem = {};
+  problem->struct_size = sizeof *problem;
+  problem->scale = 1.0;
+  problem->mask.top_left = problem->mask.bottom_right = {FUSEDATTN_UNBOUNDED, FUSEDATTN_UNBOUNDED};
+}
+
+void fusedattn_options_init(fusedattn_options* options) {
+  if (options == nullptr) return;
+  *options = {};
+  options->struct_size = sizeof *options;
+}
+
+fusedattn_status fusedattn_forward(const fusedattn_problem* problem, const fusedattn_options* options) {
+  return plan_and_run(problem, Direction::forward, options);
+}
+
+fusedattn_status fusedattn_backward(const fusedattn_problem* problem, const fusedattn_options* options) {
+  return plan_and_run(problem, Direction::backward, options);
+}
+
+fusedattn_status fusedattn_plan_create(const fusedattn_problem* problem, int32_t direction, const fusedattn_options* options,
+                                       fusedattn_plan** plan) {
+  return guarded([&]() -> Status {
+    if (plan == nullptr) return Status::invalid("plan is NULL; accepted: the address of a fusedattn_plan pointer");
+    *plan = nullptr;
+    if (direction != FUSEDATTN_FORWARD && direction != FUSEDATTN_BACKWARD)
+      return Status::invalid("direction is " + std::to_string(direction) + "; accepted: 0 (forward), 1 (backward)");
+    auto made = std::make_unique<fusedattn_plan>();
+    if (Status status = plan_into(problem, static_cast<Direction>(direction), options, made->plan, made->team); !status.ok()) return status;
+    Problem& p = made->plan.problem;
+    if (p.packed()) {
+      made->q_ends.assign(p.q_ends, p.q_ends + p.batch);
+      made->kv_ends.assign(p.kv_ends, p.kv_ends + p.batch);
+      p.q_ends = made->q_ends.data(), p.kv_ends = made->kv_ends.data();
+    }
+    *plan = made.release();
+    return {};
+  });
+}
+
+size_t fusedattn_plan_workspace(const fusedattn_plan* plan) { return plan ? plan->plan.workspace_bytes : 0; }
+
+fusedattn_status fusedattn_plan_run(const fusedattn_plan* plan, const fusedattn_problem* problem, void* workspace, size_t workspace_bytes) {
+  return guarded([&]() -> Status {
+    if (plan == nullptr) return Status::invalid("plan is NULL; accepted: a plan from fusedattn_plan_create");
+    if (workspace != nullptr)
+      if (Status status = check_workspace(plan->plan, workspace, workspace_bytes); !status.ok()) return status;
+    Borrowed session;
+    if (problem != nullptr)
+      if (Status status = rebind(*plan, problem, session->plan); !status.ok()) return status;
+    const Plan& bound = problem != nullptr ? session->plan : plan->plan;
+    run(bound, workspace != nullptr ? workspace : session->memory.at_least(bound.workspace_bytes), plan->team);
+    return {};
+  });
+}
+
+void fusedattn_plan_destroy(fusedattn_plan* plan) { delete plan; }
+
+size_t fusedattn_describe(const fusedattn_plan* plan, char* text, size_t size) {
+  std::string words;
+  if (guarded([&]() -> Status {
+        if (plan == nullptr) return Status::invalid("plan is NULL; accepted: a plan from fusedattn_plan_create");
+        words = describe(plan->plan) + ",team " + plan->team.owner() + ":" + std::to_string(plan->team.threads);
+        return {};
+      }) != FUSEDATTN_OK)
+    words.clear();
+  if (text != nullptr && size > 0) {
+    const std::size_t n = std::min(size - 1, words.size());
+    std::memcpy(text, words.data(), n);
+    text[n] = '\0';
+  }
+  return words.size();
+}
+
+fusedattn_status fusedattn_merge(const fusedattn_merge_problem* problem) {
+  return guarded([&]() -> Status {
+    Merge merge;
+    const Kernels* kernels = nullptr;
+    if (Status status = read_merge(problem, merge); !status.ok()) return status;
+    if (Status status = check_merge(merge); !status.ok()) return status;
+    if (Status status = choose_lane(nullptr, kernels); !status.ok()) return status;
+    run_merge(merge, *kernels);
+    return {};
+  });
+}
+
+int32_t fusedattn_lane_count(void) { return static_cast<int32_t>(lanes().size()); }
+
+const char* fusedattn_lane_name(int32_t index) {
+  return index >= 0 && index < fusedattn_lane_count() ? lanes()[static_cast<std::size_t>(index)].kernels->name : nullptr;
+}
+
+const char* fusedattn_lane_refusal(int32_t index) {
+  return index >= 0 && index < fusedattn_lane_count() ? lanes()[static_cast<std::size_t>(index)].refusal : nullptr;
+}
+
+const char* fusedattn_lane_chosen(void) {
+  const Kernels* kernels = nullptr;
+  const fusedattn_status status = guarded([&] { return choose_lane(nullptr, kernels); });
+  return status == FUSEDATTN_OK ? kernels->name : nullptr;
+}
+
+int32_t fusedattn_thread_count(void) {
+  std::int32_t threads = 0;
+  return guarded([&] { return resolve_threads(0, threads); }) == FUSEDATTN_OK ? threads : 0;
+}
+
+const char* fusedattn_thread_owner(void) {
+  Team team;
+  team.threads = fusedattn_thread_count();
+  return team.owner();
+}
+
+}  // extern "C"

@@ -1,0 +1,27 @@
+// The layout of the C structs as compiled, for bindings to compare with.
+#include "fusedattn/fusedattn.h"
+
+#define WHOLE(type) {#type, 0, sizeof(fusedattn_##type)}
+#define FIELD(type, field) {#type "." #field, offsetof(fusedattn_##type, field), sizeof(fusedattn_##type::field)}
+
+extern "C" const fusedattn_layout_entry* fusedattn_layout(void) {
+  static const fusedattn_layout_entry entries[] = {
+      WHOLE(view), FIELD(view, data), FIELD(view, batch_stride), FIELD(view, head_stride), FIELD(view, row_stride),
+      WHOLE(band), FIELD(band, left), FIELD(band, right),
+      WHOLE(mask), FIELD(mask, top_left), FIELD(mask, bottom_right), FIELD(mask, bytes), FIELD(mask, batch_stride),
+      FIELD(mask, head_stride), FIELD(mask, row_stride), FIELD(mask, meaning), FIELD(mask, reserved),
+      WHOLE(stats), FIELD(stats, max), FIELD(stats, sum), FIELD(stats, batch_stride), FIELD(stats, head_stride), FIELD(stats, row_stride),
+      WHOLE(problem), FIELD(problem, struct_size), FIELD(problem, dtype), FIELD(problem, reserved), FIELD(problem, batch),
+      FIELD(problem, q_heads), FIELD(problem, kv_heads), FIELD(problem, q_len), FIELD(problem, kv_len), FIELD(problem, dim),
+      FIELD(problem, dim_v), FIELD(problem, q_ends), FIELD(problem, kv_ends), FIELD(problem, scale), FIELD(problem, mask),
+      FIELD(problem, q), FIELD(problem, k), FIELD(problem, v), FIELD(problem, out), FIELD(problem, stats), FIELD(problem, d_out),
+      FIELD(problem, dq), FIELD(problem, dk), FIELD(problem, dv),
+      WHOLE(options), FIELD(options, struct_size), FIELD(options, lane), FIELD(options, threads), FIELD(options, reserved),
+      FIELD(options, parallel), FIELD(options, parallel_context),
+      WHOLE(partial), FIELD(partial, out), FIELD(partial, stats),
+      WHOLE(merge_problem), FIELD(merge_problem, struct_size), FIELD(merge_problem, dtype), FIELD(merge_problem, count),
+      FIELD(merge_problem, batch), FIELD(merge_problem, heads), FIELD(merge_problem, rows), FIELD(merge_problem, dim_v),
+      FIELD(merge_problem, parts), FIELD(merge_problem, result),
+      {nullptr, 0, 0}};
+  return entries;
+}

@@ -1,0 +1,80 @@
+// From C structs to Problem, Merge and Team. What only a C caller can get wrong is refused here.
+#include "front/read.h"
+
+#include <algorithm>
+#include <string>
+
+namespace fusedattn {
+namespace {
+
+Status check_struct(const void* address, const char* name, std::size_t size, std::size_t expected) {
+  if (address == nullptr) return Status::invalid(std::string(name) + " is NULL; accepted: the address of a fusedattn_" + name);
+  if (size != expected)
+    return Status::invalid(std::string(name) + ".struct_size is " + std::to_string(size) + "; accepted: " + std::to_string(expected) +
+                           ", as fusedattn_" + name + "_init sets it");
+  return {};
+}
+
+View read(const fusedattn_view& view) {
+  return {static_cast<std::byte*>(view.data), view.batch_stride, view.head_stride, view.row_stride};
+}
+
+Stats read(const fusedattn_stats& stats) {
+  return {stats.max, stats.sum, stats.batch_stride, stats.head_stride, stats.row_stride};
+}
+
+Band read(const fusedattn_band& band) {
+  return {std::clamp(band.left, -kUnbounded, kUnbounded), std::clamp(band.right, -kUnbounded, kUnbounded)};
+}
+
+Status read_dtype(std::int32_t from, Dtype& to) {
+  if (from < FUSEDATTN_FLOAT32 || from > FUSEDATTN_FLOAT16)
+    return Status::invalid("dtype is " + std::to_string(from) + "; accepted: 0 (float32), 1 (bfloat16), 2 (float16)");
+  to = static_cast<Dtype>(from);
+  return {};
+}
+
+}  // namespace
+
+Status read_problem(const fusedattn_problem* from, Problem& to) {
+  if (Status status = check_struct(from, "problem", from ? from->struct_size : 0, sizeof *from); !status.ok()) return status;
+  if (Status status = read_dtype(from->dtype, to.dtype); !status.ok()) return status;
+  if (from->mask.meaning != FUSEDATTN_NONZERO_HIDES && from->mask.meaning != FUSEDATTN_NONZERO_SHOWS)
+    return Status::invalid("mask.meaning is " + std::to_string(from->mask.meaning) + "; accepted: 0 (nonzero hides), 1 (nonzero shows)");
+  to.batch = from->batch, to.q_heads = from->q_heads, to.kv_heads = from->kv_heads;
+  to.q_len = from->q_len, to.kv_len = from->kv_len, to.dim = from->dim, to.dim_v = from->dim_v;
+  to.q_ends = from->q_ends, to.kv_ends = from->kv_ends;
+  to.scale = static_cast<float>(from->scale);
+  to.mask.top_left = read(from->mask.top_left);
+  to.mask.bottom_right = read(from->mask.bottom_right);
+  to.mask.bytes = {from->mask.bytes, from->mask.batch_stride, from->mask.head_stride, from->mask.row_stride,
+                   from->mask.meaning == FUSEDATTN_NONZERO_HIDES};
+  to.q = read(from->q), to.k = read(from->k), to.v = read(from->v), to.out = read(from->out);
+  to.stats = read(from->stats);
+  to.d_out = read(from->d_out), to.dq = read(from->dq), to.dk = read(from->dk), to.dv = read(from->dv);
+  return {};
+}
+
+Status read_merge(const fusedattn_merge_problem* from, Merge& to) {
+  if (Status status = check_struct(from, "merge_problem", from ? from->struct_size : 0, sizeof *from); !status.ok()) return status;
+  if (Status status = read_dtype(from->dtype, to.dtype); !status.ok()) return status;
+  if (from->parts == nullptr) return Status::invalid("parts is NULL; accepted: the address of count partial results");
+  to.batch = from->batch, to.heads = from->heads, to.rows = from->rows, to.dim_v = from->dim_v;
+  to.parts.clear();
+  for (std::int32_t t = 0; t < from->count; ++t) to.parts.push_back({read(from->parts[t].out), read(from->parts[t].stats)});
+  to.result = {read(from->result.out), read(from->result.stats)};
+  return {};
+}
+
+Status read_options(const fusedattn_options* from, Choice& to) {
+  if (from == nullptr) return resolve_threads(0, to.team.threads);
+  if (Status status = check_struct(from, "options", from->struct_size, sizeof *from); !status.ok()) return status;
+  if (from->threads < 0 || from->threads > 4096)
+    return Status::invalid("options.threads is " + std::to_string(from->threads) + "; accepted: 0 (the default) to 4096");
+  to.lane = from->lane;
+  to.team.parallel = from->parallel;
+  to.team.context = from->parallel_context;
+  return resolve_threads(from->threads, to.team.threads);
+}
+
+}  // namespace fusedattn

@@ -1,0 +1,79 @@
+// The vector type of the AVX2 lane (AVX2, FMA, F16C): eight floats.
+using F32 = __m256;
+
+constexpr int kLanes = 8;
+constexpr int kStripRows = 6;  // 6 x 2 accumulators + 2 + 1 of 16 registers; 4 x 3 reaches the same, 4 x 2 is 8 % slower
+constexpr int kPanelVectors = 2;
+constexpr std::int64_t kBlockBytes = 256 * 1024;  // keys and values of one block: half of a 512 KB second-level cache
+
+FUSEDATTN_INLINE F32 broadcast(float x) { return _mm256_set1_ps(x); }
+FUSEDATTN_INLINE F32 zero() { return _mm256_setzero_ps(); }
+FUSEDATTN_INLINE F32 add(F32 a, F32 b) { return _mm256_add_ps(a, b); }
+FUSEDATTN_INLINE F32 sub(F32 a, F32 b) { return _mm256_sub_ps(a, b); }
+FUSEDATTN_INLINE F32 mul(F32 a, F32 b) { return _mm256_mul_ps(a, b); }
+FUSEDATTN_INLINE F32 fma(F32 a, F32 b, F32 c) { return _mm256_fmadd_ps(a, b, c); }
+FUSEDATTN_INLINE F32 max(F32 a, F32 b) { return _mm256_max_ps(a, b); }  // b if either is NaN, as in every lane
+FUSEDATTN_INLINE F32 min(F32 a, F32 b) { return _mm256_min_ps(a, b); }
+
+FUSEDATTN_INLINE F32 shift_to_exponent(F32 x) {
+  return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(x), 23));
+}
+
+FUSEDATTN_INLINE float sum(F32 x) {
+  const __m128 half = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
+  const __m128 pair = _mm_add_ps(half, _mm_movehl_ps(half, half));
+  return _mm_cvtss_f32(_mm_add_ss(pair, _mm_movehdup_ps(pair)));
+}
+FUSEDATTN_INLINE float maximum(F32 x) {
+  const __m128 half = _mm_max_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
+  const __m128 pair = _mm_max_ps(half, _mm_movehl_ps(half, half));
+  return _mm_cvtss_f32(_mm_max_ss(pair, _mm_movehdup_ps(pair)));
+}
+
+FUSEDATTN_INLINE void transpose(F32 (&r)[kLanes]) {
+  const F32 a0 = _mm256_unpacklo_ps(r[0], r[1]), a1 = _mm256_unpackhi_ps(r[0], r[1]);
+  const F32 a2 = _mm256_unpacklo_ps(r[2], r[3]), a3 = _mm256_unpackhi_ps(r[2], r[3]);
+  const F32 a4 = _mm256_unpacklo_ps(r[4], r[5]), a5 = _mm256_unpackhi_ps(r[4], r[5]);
+  const F32 a6 = _mm256_unpacklo_ps(r[6], r[7]), a7 = _mm256_unpackhi_ps(r[6], r[7]);
+  const F32 b0 = _mm256_shuffle_ps(a0, a2, 0x44), b1 = _mm256_shuffle_ps(a0, a2, 0xee);
+  const F32 b2 = _mm256_shuffle_ps(a1, a3, 0x44), b3 = _mm256_shuffle_ps(a1, a3, 0xee);
+  const F32 b4 = _mm256_shuffle_ps(a4, a6, 0x44), b5 = _mm256_shuffle_ps(a4, a6, 0xee);
+  const F32 b6 = _mm256_shuffle_ps(a5, a7, 0x44), b7 = _mm256_shuffle_ps(a5, a7, 0xee);
+  r[0] = _mm256_permute2f128_ps(b0, b4, 0x20), r[1] = _mm256_permute2f128_ps(b1, b5, 0x20);
+  r[2] = _mm256_permute2f128_ps(b2, b6, 0x20), r[3] = _mm256_permute2f128_ps(b3, b7, 0x20);
+  r[4] = _mm256_permute2f128_ps(b0, b4, 0x31), r[5] = _mm256_permute2f128_ps(b1, b5, 0x31);
+  r[6] = _mm256_permute2f128_ps(b2, b6, 0x31), r[7] = _mm256_permute2f128_ps(b3, b7, 0x31);
+}
+
+FUSEDATTN_INLINE F32 load(const float* p) { return _mm256_loadu_ps(p); }
+FUSEDATTN_INLINE void store(float* p, F32 x) { _mm256_storeu_ps(p, x); }
+
+FUSEDATTN_INLINE F32 load(const bf16* p) {
+  const __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  return _mm256_castsi256_ps(_mm256_slli_epi32(wide, 16));
+}
+// Round to nearest even on the integer; a NaN keeps its sign and becomes quiet.
+FUSEDATTN_INLINE void store(bf16* p, F32 x) {
+  const __m256i u = _mm256_castps_si256(x);
+  const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(u, 16), _mm256_set1_epi32(1));
+  const __m256i rounded = _mm256_add_epi32(u, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
+  const __m256i quiet = _mm256_or_si256(u, _mm256_set1_epi32(0x400000));
+  const __m256 chosen =
+      _mm256_blendv_ps(_mm256_castsi256_ps(rounded), _mm256_castsi256_ps(quiet), _mm256_cmp_ps(x, x, _CMP_UNORD_Q));
+  const __m256i high = _mm256_srli_epi32(_mm256_castps_si256(chosen), 16);
+  const __m256i packed = _mm256_permute4x64_epi64(_mm256_packus_epi32(high, high), 0x08);
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_castsi256_si128(packed));
+}
+FUSEDATTN_INLINE F32 load(const f16* p) {
+  return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+}
+FUSEDATTN_INLINE void store(f16* p, F32 x) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
+}
+
+// `hidden` where the byte hides, x elsewhere.
+FUSEDATTN_INLINE F32 hide(F32 x, const std::uint8_t* bytes, bool nonzero_hides, F32 hidden) {
+  const __m256i wide = _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(bytes)));
+  const F32 is_zero = _mm256_castsi256_ps(_mm256_cmpeq_epi32(wide, _mm256_setzero_si256()));
+  return nonzero_hides ? _mm256_blendv_ps(hidden, x, is_zero) : _mm256_blendv_ps(x, hidden, is_zero);
+}

@@ -1,0 +1,82 @@
+// The vector type of the AVX-512 lanes (F, BW, DQ, VL): sixteen floats.
+using F32 = __m512;
+
+constexpr int kLanes = 16;
+constexpr int kStripRows = 6;     // 6 x 4 accumulators + 4 of 32 registers; the broadcast is part of the multiply-add
+constexpr int kPanelVectors = 4;
+constexpr std::int64_t kBlockBytes = 512 * 1024;  // keys and values of one block: half of a 1 MB second-level cache
+
+FUSEDATTN_INLINE F32 broadcast(float x) { return _mm512_set1_ps(x); }
+FUSEDATTN_INLINE F32 zero() { return _mm512_setzero_ps(); }
+FUSEDATTN_INLINE F32 add(F32 a, F32 b) { return _mm512_add_ps(a, b); }
+FUSEDATTN_INLINE F32 sub(F32 a, F32 b) { return _mm512_sub_ps(a, b); }
+FUSEDATTN_INLINE F32 mul(F32 a, F32 b) { return _mm512_mul_ps(a, b); }
+FUSEDATTN_INLINE F32 fma(F32 a, F32 b, F32 c) { return _mm512_fmadd_ps(a, b, c); }
+FUSEDATTN_INLINE F32 max(F32 a, F32 b) { return _mm512_max_ps(a, b); }  // b if either is NaN, as in every lane
+FUSEDATTN_INLINE F32 min(F32 a, F32 b) { return _mm512_min_ps(a, b); }
+
+FUSEDATTN_INLINE F32 shift_to_exponent(F32 x) {
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(x), 23));
+}
+
+FUSEDATTN_INLINE float sum(F32 x) { return _mm512_reduce_add_ps(x); }
+FUSEDATTN_INLINE float maximum(F32 x) { return _mm512_reduce_max_ps(x); }
+
+// Four 4 x 4 transposes within the quarters of four rows at a time, then the quarters themselves.
+FUSEDATTN_INLINE void transpose(F32 (&r)[kLanes]) {
+#pragma GCC unroll 16
+  for (int i = 0; i < kLanes; i += 4) {
+    const F32 low01 = _mm512_unpacklo_ps(r[i], r[i + 1]), high01 = _mm512_unpackhi_ps(r[i], r[i + 1]);
+    const F32 low23 = _mm512_unpacklo_ps(r[i + 2], r[i + 3]), high23 = _mm512_unpackhi_ps(r[i + 2], r[i + 3]);
+    r[i] = _mm512_shuffle_ps(low01, low23, 0x44), r[i + 1] = _mm512_shuffle_ps(low01, low23, 0xee);
+    r[i + 2] = _mm512_shuffle_ps(high01, high23, 0x44), r[i + 3] = _mm512_shuffle_ps(high01, high23, 0xee);
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < 4; ++i) {
+    const F32 even01 = _mm512_shuffle_f32x4(r[i], r[i + 4], 0x88), odd01 = _mm512_shuffle_f32x4(r[i], r[i + 4], 0xdd);
+    const F32 even23 = _mm512_shuffle_f32x4(r[i + 8], r[i + 12], 0x88), odd23 = _mm512_shuffle_f32x4(r[i + 8], r[i + 12], 0xdd);
+    r[i] = _mm512_shuffle_f32x4(even01, even23, 0x88), r[i + 4] = _mm512_shuffle_f32x4(odd01, odd23, 0x88);
+    r[i + 8] = _mm512_shuffle_f32x4(even01, even23, 0xdd), r[i + 12] = _mm512_shuffle_f32x4(odd01, odd23, 0xdd);
+  }
+}
+
+FUSEDATTN_INLINE __mmask16 first(std::int64_t n) { return static_cast<__mmask16>((1u << n) - 1u); }
+
+FUSEDATTN_INLINE F32 load(const float* p) { return _mm512_loadu_ps(p); }
+FUSEDATTN_INLINE F32 load_some(const float* p, std::int64_t n) { return _mm512_maskz_loadu_ps(first(n), p); }
+FUSEDATTN_INLINE void store(float* p, F32 x) { _mm512_storeu_ps(p, x); }
+FUSEDATTN_INLINE void store_some(float* p, F32 x, std::int64_t n) { _mm512_mask_storeu_ps(p, first(n), x); }
+
+FUSEDATTN_INLINE F32 widen_bf16(__m256i bits) {
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
+}
+// Round to nearest even on the integer; a NaN keeps its sign and becomes quiet.
+FUSEDATTN_INLINE __m256i narrow_bf16(F32 x) {
+  const __m512i u = _mm512_castps_si512(x);
+  const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(u, 16), _mm512_set1_epi32(1));
+  const __m512i rounded = _mm512_add_epi32(u, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+  const __m512i quiet = _mm512_or_si512(u, _mm512_set1_epi32(0x400000));
+  const __m512i chosen = _mm512_mask_blend_epi32(_mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q), rounded, quiet);
+  return _mm512_cvtepi32_epi16(_mm512_srli_epi32(chosen, 16));
+}
+
+FUSEDATTN_INLINE F32 load(const bf16* p) { return widen_bf16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }
+FUSEDATTN_INLINE F32 load_some(const bf16* p, std::int64_t n) { return widen_bf16(_mm256_maskz_loadu_epi16(first(n), p)); }
+FUSEDATTN_INLINE void store(bf16* p, F32 x) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), narrow_bf16(x)); }
+FUSEDATTN_INLINE void store_some(bf16* p, F32 x, std::int64_t n) { _mm256_mask_storeu_epi16(p, first(n), narrow_bf16(x)); }
+
+FUSEDATTN_INLINE F32 load(const f16* p) { return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }
+FUSEDATTN_INLINE F32 load_some(const f16* p, std::int64_t n) { return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(first(n), p)); }
+FUSEDATTN_INLINE void store(f16* p, F32 x) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
+}
+FUSEDATTN_INLINE void store_some(f16* p, F32 x, std::int64_t n) {
+  _mm256_mask_storeu_epi16(p, first(n), _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
+}
+
+// `hidden` where the byte hides, x elsewhere.
+FUSEDATTN_INLINE F32 hide(F32 x, const std::uint8_t* bytes, bool nonzero_hides, F32 hidden) {
+  const __m512i wide = _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(bytes)));
+  const __mmask16 nonzero = _mm512_test_epi32_mask(wide, wide);
+  return nonzero_hides ? _mm512_mask_blend_ps(nonzero, x, hidden) : _mm512_mask_blend_ps(nonzero, hidden, x);
+}

@@ -1,0 +1,38 @@
+// Products of pairs of bfloat16 with float32 sums (vdpbf16ps). The instruction takes subnormal inputs and sums as 0.
+struct Dot {
+  static constexpr int kDepth = 2;  // elements in a word
+  static FUSEDATTN_INLINE F32 multiply_add(F32 a, F32 b, F32 c) { return _mm512_dpbf16_ps(c, (__m512bh)a, (__m512bh)b); }
+
+  static FUSEDATTN_INLINE __m256i narrow(F32 x) { return (__m256i)_mm512_cvtneps_pbh(x); }
+
+  // In place of the float32 scores of the row: element j lies where float j / 2 was, which has been read.
+  static FUSEDATTN_INLINE void store_probabilities(float* row, std::int64_t j, F32 p) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(reinterpret_cast<bf16*>(row) + j), narrow(p));
+  }
+
+  static FUSEDATTN_INLINE F32 load(const bf16* p) { return _mm512_loadu_ps(reinterpret_cast<const float*>(p)); }
+  static FUSEDATTN_INLINE F32 load_some(const bf16* p, std::int64_t n) {
+    return _mm512_castsi512_ps(_mm512_maskz_loadu_epi16(static_cast<__mmask32>((std::uint64_t{1} << n) - 1), p));
+  }
+
+  // The words that hold (even[j], odd[j]).
+  static FUSEDATTN_INLINE F32 pair(F32 even, F32 odd) {
+    const __m512i low = _mm512_cvtepu16_epi32(narrow(even)), high = _mm512_slli_epi32(_mm512_cvtepu16_epi32(narrow(odd)), 16);
+    return _mm512_castsi512_ps(_mm512_or_si512(low, high));
+  }
+
+  // sign is -1 or 0: exact on the upper half of a float32.
+  static void multiply_words(float* data, std::int64_t n, float sign) {
+    std::uint16_t* halves = reinterpret_cast<std::uint16_t*>(data);
+    for (std::int64_t i = 0; i < 2 * n; ++i) {
+      const std::uint32_t bits = static_cast<std::uint32_t>(halves[i]) << 16;
+      float x;
+      std::memcpy(&x, &bits, sizeof x);
+      x *= sign;
+      std::uint32_t product;
+      std::memcpy(&product, &x, sizeof product);
+      halves[i] = static_cast<std::uint16_t>(product >> 16);
+    }
+  }
+};
+#define FUSEDATTN_LANE_HAS_DOT

@@ -1,0 +1,98 @@
+// The vector type of the baseline lane: four floats in the compiler's own vector extension; SSE2 on x86-64, NEON on Arm.
+typedef float F32 __attribute__((vector_size(16)));
+typedef std::uint32_t U32 __attribute__((vector_size(16)));
+
+constexpr int kLanes = 4;
+constexpr int kStripRows = 6;     // 6 x 2 accumulators + 2 + 1 in 16 registers
+constexpr int kPanelVectors = 2;
+constexpr std::int64_t kBlockBytes = 256 * 1024;  // keys and values of one block: half of a 512 KB second-level cache
+
+FUSEDATTN_INLINE F32 broadcast(float x) { return F32{x, x, x, x}; }
+FUSEDATTN_INLINE F32 zero() { return F32{0, 0, 0, 0}; }
+FUSEDATTN_INLINE F32 add(F32 a, F32 b) { return a + b; }
+FUSEDATTN_INLINE F32 sub(F32 a, F32 b) { return a - b; }
+FUSEDATTN_INLINE F32 mul(F32 a, F32 b) { return a * b; }
+FUSEDATTN_INLINE F32 fma(F32 a, F32 b, F32 c) { return a * b + c; }
+FUSEDATTN_INLINE F32 max(F32 a, F32 b) { return a > b ? a : b; }  // b if either is NaN, as in every lane
+FUSEDATTN_INLINE F32 min(F32 a, F32 b) { return a < b ? a : b; }
+
+FUSEDATTN_INLINE F32 bits(U32 x) { return reinterpret_cast<F32>(x); }
+FUSEDATTN_INLINE U32 bits(F32 x) { return reinterpret_cast<U32>(x); }
+FUSEDATTN_INLINE F32 shift_to_exponent(F32 x) { return bits(bits(x) << 23); }
+
+FUSEDATTN_INLINE float sum(F32 x) { return (x[0] + x[1]) + (x[2] + x[3]); }
+FUSEDATTN_INLINE float maximum(F32 x) { return std::max(std::max(x[0], x[1]), std::max(x[2], x[3])); }
+
+FUSEDATTN_INLINE void transpose(F32 (&r)[kLanes]) {
+  F32 t[kLanes];
+  for (int i = 0; i < kLanes; ++i) t[i] = F32{r[0][i], r[1][i], r[2][i], r[3][i]};
+  for (int i = 0; i < kLanes; ++i) r[i] = t[i];
+}
+
+FUSEDATTN_INLINE F32 load(const float* p) {
+  F32 x;
+  std::memcpy(&x, p, sizeof x);
+  return x;
+}
+FUSEDATTN_INLINE void store(float* p, F32 x) { std::memcpy(p, &x, sizeof x); }
+
+FUSEDATTN_INLINE F32 load(const bf16* p) {
+  U32 x = {p[0].bits, p[1].bits, p[2].bits, p[3].bits};
+  return bits(x << 16);
+}
+FUSEDATTN_INLINE void store(bf16* p, F32 x) {
+  const U32 u = bits(x);
+  const U32 rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
+  for (int i = 0; i < kLanes; ++i) p[i].bits = static_cast<std::uint16_t>(x[i] == x[i] ? rounded[i] : 0x7fc0u);
+}
+
+// Half precision without hardware: rebias the exponent; subnormals by an exact float32 subtraction or addition.
+FUSEDATTN_INLINE float widen(f16 h) {
+  const std::uint32_t sign = static_cast<std::uint32_t>(h.bits & 0x8000u) << 16;
+  const std::uint32_t magnitude = h.bits & 0x7fffu;
+  std::uint32_t u;
+  if (magnitude >= 0x7c00u) {
+    u = 0x7f800000u | (magnitude & 0x3ffu) << 13;
+  } else if (magnitude >= 0x400u) {
+    u = (magnitude << 13) + (112u << 23);
+  } else {
+    const float tiny = static_cast<float>(magnitude) * 0x1p-24f;
+    std::memcpy(&u, &tiny, sizeof u);
+  }
+  u |= sign;
+  float x;
+  std::memcpy(&x, &u, sizeof x);
+  return x;
+}
+FUSEDATTN_INLINE f16 narrow(float x) {
+  std::uint32_t u;
+  std::memcpy(&u, &x, sizeof u);
+  const std::uint32_t sign = u >> 16 & 0x8000u;
+  const std::uint32_t magnitude = u & 0x7fffffffu;
+  std::uint32_t h;
+  if (magnitude > 0x7f800000u) {
+    h = 0x7e00u;
+  } else if (magnitude >= 0x477ff000u) {  // rounds past the largest finite half, 65504
+    h = 0x7c00u;
+  } else if (magnitude >= 0x38800000u) {
+    h = (magnitude - (112u << 23) + 0xfffu + (magnitude >> 13 & 1u)) >> 13;
+  } else {
+    float shifted;
+    std::memcpy(&shifted, &magnitude, sizeof shifted);
+    shifted += 0.5f;  // the unit in the last place of 0.5 is 2^-24, the smallest half
+    std::uint32_t v;
+    std::memcpy(&v, &shifted, sizeof v);
+    h = v - 0x3f000000u;
+  }
+  return {static_cast<std::uint16_t>(sign | h)};
+}
+FUSEDATTN_INLINE F32 load(const f16* p) { return F32{widen(p[0]), widen(p[1]), widen(p[2]), widen(p[3])}; }
+FUSEDATTN_INLINE void store(f16* p, F32 x) {
+  for (int i = 0; i < kLanes; ++i) p[i] = narrow(x[i]);
+}
+
+// `hidden` where the byte hides, x elsewhere.
+FUSEDATTN_INLINE F32 hide(F32 x, const std::uint8_t* bytes, bool nonzero_hides, F32 hidden) {
+  for (int i = 0; i < kLanes; ++i) x[i] = (bytes[i] != 0) == nonzero_hides ? hidden[i] : x[i];
+  return x;
+}

@@ -1,0 +1,70 @@
+// Candidates, best first; FUSEDATTN_ISA overrides; remembers why others were refused.
+#include "isa/lanes.h"
+
+#include <cstdlib>
+#include <cstring>
+
+#include "isa/cpu.h"
+
+namespace fusedattn {
+namespace baseline {
+extern const Kernels kernels;
+}
+#if defined(__x86_64__)
+namespace avx2 {
+extern const Kernels kernels;
+}
+namespace avx512 {
+extern const Kernels kernels;
+}
+namespace avx512_bf16 {
+extern const Kernels kernels;
+}
+#endif
+
+namespace {
+
+Status refuse(const char* source, const char* name, const std::string& why) {
+  std::string accepted;
+  for (const Lane& lane : lanes())
+    if (*lane.refusal == '\0') accepted += (accepted.empty() ? "" : ", ") + std::string(lane.kernels->name);
+  return Status::invalid(std::string(source) + " is '" + name + "', " + why + "; accepted here: " + accepted);
+}
+
+Status choose(const char* source, const char* name, const Kernels*& kernels) {
+  for (const Lane& lane : lanes()) {
+    if (std::strcmp(lane.kernels->name, name) != 0) continue;
+    if (*lane.refusal != '\0') return refuse(source, name, lane.refusal);
+    kernels = lane.kernels;
+    return {};
+  }
+  return refuse(source, name, "which is not a lane of this library");
+}
+
+}  // namespace
+
+const std::vector<Lane>& lanes() {
+  static const std::vector<Lane> all = {
+#if defined(__x86_64__)
+      {&avx512_bf16::kernels, cpu().avx512_bf16 ? "" : "this CPU or operating system lacks AVX-512 BF16"},
+      {&avx512::kernels, cpu().avx512 ? "" : "this CPU or operating system lacks AVX-512 F, BW, DQ or VL"},
+      {&avx2::kernels, cpu().avx2 ? "" : "this CPU or operating system lacks AVX2, FMA or F16C"},
+#endif
+      {&baseline::kernels, ""},
+  };
+  return all;
+}
+
+Status choose_lane(const char* name, const Kernels*& kernels) {
+  if (name != nullptr && *name != '\0') return choose("options.lane", name, kernels);
+  static const char* const setting = std::getenv("FUSEDATTN_ISA");
+  if (setting != nullptr && *setting != '\0') return choose("FUSEDATTN_ISA", setting, kernels);
+  for (const Lane& lane : lanes())
+    if (*lane.refusal == '\0') {
+      kernels = lane.kernels;
+      return {};
+    }
+  return {Code::internal, "no lane runs on this machine"};
+}
+
+}  // namespace fusedattn

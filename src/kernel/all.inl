@@ -1,0 +1,87 @@
+// Compiles every kernel into the namespace of a lane and publishes them as one table. The lane's file has opened its target
+// region, defined its vector type in that namespace, and named the namespace FUSEDATTN_LANE.
+namespace fusedattn::FUSEDATTN_LANE {
+namespace {
+#include "kernel/gemm.inl"
+#include "kernel/pack.inl"
+#include "kernel/softmax.inl"
+#include "kernel/seen.inl"
+#include "kernel/forward.inl"
+#include "kernel/backward.inl"
+#include "kernel/reduce.inl"
+
+#ifdef FUSEDATTN_LANE_HAS_DOT
+using MacOfBf16 = Dot;
+#else
+using MacOfBf16 = Fma;
+#endif
+
+Tile forward_tile(const Problem& p) {
+  return p.dtype == Dtype::bf16 ? forward_tile_of<MacOfBf16>(p) : forward_tile_of<Fma>(p);
+}
+Tile backward_tile(const Problem& p) {
+  return p.dtype == Dtype::bf16 ? backward_tile_of<MacOfBf16>(p) : backward_tile_of<Fma>(p);
+}
+
+template <class Mac>
+std::size_t forward_bytes(const Problem& p, std::int64_t lines) {
+  Arena arena;
+  ForwardSizes<Mac>(p, forward_tile_of<Mac>(p), lines).lay(arena);
+  return arena.used();
+}
+template <class Mac>
+std::size_t backward_bytes(const Problem& p, std::int64_t q_len) {
+  Arena arena;
+  BackwardSizes<Mac>(p, Sequence{0, q_len, 0, 0}, backward_tile_of<Mac>(p)).lay(arena);
+  return arena.used();
+}
+std::size_t forward_scratch(const Problem& p, std::int64_t lines) {
+  return p.dtype == Dtype::bf16 ? forward_bytes<MacOfBf16>(p, lines) : forward_bytes<Fma>(p, lines);
+}
+std::size_t backward_scratch(const Problem& p, std::int64_t q_len) {
+  return p.dtype == Dtype::bf16 ? backward_bytes<MacOfBf16>(p, q_len) : backward_bytes<Fma>(p, q_len);
+}
+
+void forward_any(const Problem& p, const ForwardItem& item, void* scratch) {
+  switch (p.dtype) {
+    case Dtype::f32: return forward<float, Fma>(p, item, scratch);
+    case Dtype::bf16: return forward<bf16, MacOfBf16>(p, item, scratch);
+    case Dtype::f16: return forward<f16, Fma>(p, item, scratch);
+  }
+}
+void backward_any(const Problem& p, const BackwardItem& item, void* scratch) {
+  switch (p.dtype) {
+    case Dtype::f32: return backward<float, Fma>(p, item, scratch);
+    case Dtype::bf16: return backward<bf16, MacOfBf16>(p, item, scratch);
+    case Dtype::f16: return backward<f16, Fma>(p, item, scratch);
+  }
+}
+void reduce_any(Dtype dtype, const ReduceItem& item) {
+  switch (dtype) {
+    case Dtype::f32: return reduce_rows<float>(item);
+    case Dtype::bf16: return reduce_rows<bf16>(item);
+    case Dtype::f16: return reduce_rows<f16>(item);
+  }
+}
+void merge_row_any(Dtype dtype, const MergeRow& row) {
+  switch (dtype) {
+    case Dtype::f32: return merge_row_of<float>(row);
+    case Dtype::bf16: return merge_row_of<bf16>(row);
+    case Dtype::f16: return merge_row_of<f16>(row);
+  }
+}
+}  // namespace
+
+#define FUSEDATTN_TEXT(name) #name
+#define FUSEDATTN_NAME(name) FUSEDATTN_TEXT(name)
+extern const Kernels kernels;
+const Kernels kernels{FUSEDATTN_NAME(FUSEDATTN_LANE),
+                      &forward_tile,
+                      &forward_scratch,
+                      &forward_any,
+                      &backward_tile,
+                      &backward_scratch,
+                      &backward_any,
+                      &reduce_any,
+                      &merge_row_any};
+}  // namespace fusedattn::FUSEDATTN_LANE

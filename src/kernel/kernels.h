@@ -1,0 +1,63 @@
+// The only door to code of a lane (an instruction set): a table of constants and functions, one table per lane.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+#include "problem/problem.h"
+
+namespace fusedattn {
+
+// A block of scores: so many rows against so many columns.
+struct Tile {
+  std::int64_t rows, cols;
+};
+
+// Rows of all query heads that share one key head, against every column they see.
+struct ForwardItem {
+  std::int64_t b, kv_head;
+  Range rows;
+};
+
+// All rows of one query head against a range of columns. Writes dk, dv of those columns (or their float32 partials, when
+// several query heads share them) and adds its share of dq to a float32 buffer of its own.
+struct BackwardItem {
+  std::int64_t b, head;
+  Range cols;
+  float* dq;   // [q_len, leading(dim)], overwritten
+  float* dkv;  // null: round and store dk and dv; else [kv_len, leading(dim)] then [kv_len, leading(dim_v)]
+};
+
+// out[row] = factor * (parts[0][row] + parts[1][row] + ...), each [rows, leading(width)], rounded to the storage type.
+struct ReduceItem {
+  const float* const* parts;
+  std::int64_t count, width;
+  Range rows;
+  float factor;
+  std::byte* out;
+  std::int64_t out_stride;
+};
+
+// One row of a merge.
+struct MergeRow {
+  const std::byte* const* outs;
+  const float* weights;
+  std::int64_t count, width;
+  std::byte* out;
+};
+
+struct Kernels {
+  const char* name;
+  Tile (*forward_tile)(const Problem&);
+  std::size_t (*forward_scratch)(const Problem&, std::int64_t lines);
+  void (*forward)(const Problem&, const ForwardItem&, void* scratch);
+  Tile (*backward_tile)(const Problem&);
+  std::size_t (*backward_scratch)(const Problem&, std::int64_t q_len);
+  void (*backward)(const Problem&, const BackwardItem&, void* scratch);
+  void (*reduce)(Dtype, const ReduceItem&);
+  void (*merge_row)(Dtype, const MergeRow&);
+};
+
+// The leading dimension of a float32 scratch matrix: an odd number of cache lines, so that rows do not share cache sets.
+constexpr std::int64_t leading(std::int64_t width) { return 16 * (((width + 15) / 16) | 1); }
+
+}  // namespace fusedattn

@@ -1,0 +1,149 @@
+// From a problem to its work items, their order and their workspace.
+#include "plan/plan.h"
+
+#include <algorithm>
+#include <tuple>
+
+namespace fusedattn {
+namespace {
+
+// Lines (rows times heads of a group) of a forward item: many, since an item packs all the keys and values it sees and that
+// costs about 1 / (2 * lines) of its products; few enough that every worker has several items to level out differences.
+constexpr std::int64_t kMostLines = 512, kFewestLines = 48, kItemsPerWorker = 4;
+
+// Columns of a backward split and the most splits of a head: what lets one long head occupy several threads, at the price of
+// one float32 dq for each.
+constexpr std::int64_t kSplitCols = 512, kMostSplits = 8;
+
+// Backward units in flight: enough that no worker waits while small units finish, but no more than this much memory for it.
+constexpr std::int64_t kSlotsPerWorker = 4, kSlotBytes = 16 << 20;
+
+std::int64_t divide_up(std::int64_t n, std::int64_t unit) { return (n + unit - 1) / unit; }
+
+std::int64_t rows_per_item(const Problem& p, std::int64_t threads) {
+  std::int64_t all_lines = 0;
+  for (std::int64_t b = 0; b < p.batch; ++b) all_lines += sequence(p, b).q_len * p.q_heads;
+  std::int64_t lines = kMostLines;
+  if (threads > 1) lines = std::clamp(all_lines / (threads * kItemsPerWorker), kFewestLines, kMostLines);
+  const std::int64_t rows = std::max<std::int64_t>(1, lines / p.group());
+  return rows < 6 ? rows : rows / 6 * 6;
+}
+
+void plan_forward(std::int64_t threads, Plan& plan) {
+  const Problem& p = plan.problem;
+  const std::int64_t most = rows_per_item(p, threads);
+  plan.lines = 0;
+  for (std::int64_t b = 0; b < p.batch; ++b) {
+    const Sequence seq = sequence(p, b);
+    if (seq.q_len == 0) continue;
+    const std::int64_t pieces = divide_up(seq.q_len, most);
+    const std::int64_t rows = std::min(most, divide_up(divide_up(seq.q_len, pieces), 6) * 6);
+    plan.lines = std::max(plan.lines, std::min(rows, seq.q_len) * p.group());
+    for (std::int64_t h = 0; h < p.kv_heads; ++h)
+      for (std::int64_t i = 0; i < seq.q_len; i += rows)
+        plan.forward_items.push_back({b, h, {i, std::min(i + rows, seq.q_len)}});
+  }
+  plan.workers = std::min<std::int64_t>(threads, static_cast<std::int64_t>(plan.forward_items.size()));
+  if (plan.workers <= 1) return;
+  const auto cost = [&p](const ForwardItem& item) {
+    const Sequence seq = sequence(p, item.b);
+    return visible_area(band_of(p.mask, seq.q_len, seq.kv_len), item.rows, seq.kv_len);
+  };
+  if (p.packed() || cost(plan.forward_items.front()) != cost(plan.forward_items.back()))
+    std::sort(plan.forward_items.begin(), plan.forward_items.end(), [&](const ForwardItem& x, const ForwardItem& y) {
+      const auto key = [&](const ForwardItem& item) { return std::tuple(-cost(item), item.b, item.kv_head, item.rows.begin); };
+      return key(x) < key(y);
+    });
+}
+
+void plan_backward(std::int64_t threads, Plan& plan) {
+  const Problem& p = plan.problem;
+  const std::int64_t tile_cols = plan.kernels->backward_tile(p).cols;
+  plan.items = plan.max_q_len = plan.max_kv_len = plan.max_splits = 0;
+  for (std::int64_t b = 0; b < p.batch; ++b) {
+    const Sequence seq = sequence(p, b);
+    if (seq.q_len == 0 && seq.kv_len == 0) continue;
+    const std::int64_t area = visible_area(band_of(p.mask, seq.q_len, seq.kv_len), {0, seq.q_len}, seq.kv_len);
+    const std::int64_t wanted = std::clamp<std::int64_t>(seq.kv_len / kSplitCols, 1, kMostSplits);
+    const std::int64_t split_cols = divide_up(divide_up(std::max<std::int64_t>(seq.kv_len, 1), wanted), tile_cols) * tile_cols;
+    const std::int64_t splits = std::max<std::int64_t>(1, divide_up(seq.kv_len, split_cols));
+    plan.max_q_len = std::max(plan.max_q_len, seq.q_len);
+    plan.max_kv_len = std::max(plan.max_kv_len, seq.kv_len);
+    plan.max_splits = std::max(plan.max_splits, splits);
+    for (std::int64_t n = 0; n < p.q_heads; ++n) plan.units.push_back({b, n, area, 0, splits, split_cols});
+  }
+  if (p.packed() && threads > 1)
+    std::sort(plan.units.begin(), plan.units.end(), [](const Unit& x, const Unit& y) {
+      return std::tuple(-x.cost, x.b, x.head) < std::tuple(-y.cost, y.b, y.head);
+    });
+  for (Unit& unit : plan.units) {
+    unit.first_item = plan.items;
+    plan.items += unit.splits;
+  }
+  plan.workers = std::min(threads, plan.items);
+  const std::int64_t unit_bytes = plan.max_splits * plan.max_q_len * leading(p.dim) * 4;
+  const std::int64_t affordable = kSlotBytes / std::max<std::int64_t>(1, unit_bytes);
+  plan.slots = plan.workers <= 1 ? 1 : std::clamp(affordable, plan.workers, kSlotsPerWorker * plan.workers);
+  plan.slots = std::min<std::int64_t>(plan.slots, static_cast<std::int64_t>(plan.units.size()));
+}
+
+}  // namespace
+
+std::int64_t visible_area(const Band& band, Range rows, std::int64_t kv_len) {
+  if (band.nowhere() || rows.empty()) return 0;
+  if (rows.end - 1 <= band.left && rows.begin + band.right >= kv_len - 1) return rows.size() * kv_len;
+  std::int64_t area = 0;
+  for (std::int64_t i = rows.begin; i < rows.end; ++i)
+    area += std::max<std::int64_t>(0, columns_of_rows(band, {i, i + 1}, kv_len).size());
+  return area;
+}
+
+std::int64_t visible_area(const Problem& p) {
+  std::int64_t area = 0;
+  for (std::int64_t b = 0; b < (p.packed() ? p.batch : std::min<std::int64_t>(p.batch, 1)); ++b) {
+    const Sequence seq = sequence(p, b);
+    area += visible_area(band_of(p.mask, seq.q_len, seq.kv_len), {0, seq.q_len}, seq.kv_len);
+  }
+  return area * p.q_heads * (p.packed() ? 1 : p.batch);
+}
+
+ForwardWorkspace lay_forward(const Plan& plan, Arena& arena) {
+  ForwardWorkspace w;
+  w.stride = plan.lines ? plan.kernels->forward_scratch(plan.problem, plan.lines) : 0;
+  w.scratch = arena.take<std::byte>(w.stride * static_cast<std::size_t>(plan.workers));
+  return w;
+}
+
+BackwardWorkspace lay_backward(const Plan& plan, Arena& arena) {
+  const Problem& p = plan.problem;
+  BackwardWorkspace w;
+  w.stride = plan.items ? plan.kernels->backward_scratch(p, plan.max_q_len) : 0;
+  w.scratch = arena.take<std::byte>(w.stride * static_cast<std::size_t>(plan.workers));
+  w.dq_stride = p.dq.data ? plan.max_q_len * leading(p.dim) : 0;
+  w.dq_slot = w.dq_stride * plan.max_splits;
+  w.dkv_slot = plan.sums_over_group() ? plan.max_kv_len * (leading(p.dim) + leading(p.dim_v)) : 0;
+  w.dq = arena.take<float>(static_cast<std::size_t>(w.dq_slot * plan.slots));
+  w.dkv = arena.take<float>(static_cast<std::size_t>(w.dkv_slot * plan.slots));
+  w.dkv_sum = arena.take<float>(static_cast<std::size_t>(w.dkv_slot));
+  w.items_left = arena.take<std::int32_t>(plan.units.size());
+  return w;
+}
+
+void make_plan(const Problem& problem, Direction direction, const Kernels& kernels, std::int64_t threads, Plan& plan) {
+  plan.problem = problem;
+  plan.direction = direction;
+  plan.kernels = &kernels;
+  plan.forward_items.clear();
+  plan.units.clear();
+  Arena measure;
+  if (direction == Direction::forward) {
+    plan_forward(threads, plan);
+    lay_forward(plan, measure);
+  } else {
+    plan_backward(threads, plan);
+    lay_backward(plan, measure);
+  }
+  plan.workspace_bytes = measure.used();
+}
+
+}  // namespace fusedattn

@@ -1,0 +1,66 @@
+// Everything decided before a float is read: the lane, who computes what in which order, and the workspace. Integers only.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "kernel/kernels.h"
+#include "plan/arena.h"
+#include "problem/problem.h"
+
+namespace fusedattn {
+
+enum class Direction { forward, backward };
+
+// Backward: one query head of one sequence. Its columns are split into `splits` items of `split_cols` columns, a number that
+// depends on the sequence's own shape alone, so that the order of additions never depends on threads or on the batch.
+struct Unit {
+  std::int64_t b, head, cost;
+  std::int64_t first_item, splits, split_cols;
+};
+
+struct Plan {
+  Problem problem;
+  Direction direction = Direction::forward;
+  const Kernels* kernels = nullptr;
+  std::int64_t workers = 1;
+
+  std::vector<ForwardItem> forward_items;  // longest first when there are several workers
+  std::int64_t lines = 0;                  // of the largest forward item
+
+  std::vector<Unit> units;  // longest first; the heads of a group one after another
+  std::int64_t items = 0;   // of all units
+  std::int64_t slots = 0;   // units in flight
+  std::int64_t max_q_len = 0, max_kv_len = 0, max_splits = 0;
+
+  std::size_t workspace_bytes = 0;
+
+  bool sums_over_group() const { return problem.group() > 1 && (problem.dk.data != nullptr || problem.dv.data != nullptr); }
+};
+
+// Fills a plan for a checked problem. Reuses the memory that `plan` already holds.
+void make_plan(const Problem& problem, Direction direction, const Kernels& kernels, std::int64_t threads, Plan& plan);
+
+// Pairs (row, column) that the bands let see each other; bytes are not counted.
+std::int64_t visible_area(const Band& band, Range rows, std::int64_t kv_len);
+std::int64_t visible_area(const Problem& problem);
+
+// The workspace of a forward plan: scratch for each worker.
+struct ForwardWorkspace {
+  std::byte* scratch;
+  std::size_t stride;
+};
+ForwardWorkspace lay_forward(const Plan& plan, Arena& arena);
+
+// The workspace of a backward plan: scratch for each worker; for each slot the partial dq of every split and, when heads are
+// summed over a group, the partial dk and dv; their running sum; and how many items each unit still waits for.
+struct BackwardWorkspace {
+  std::byte* scratch;
+  std::size_t stride;
+  float *dq, *dkv, *dkv_sum;
+  std::int64_t dq_stride, dq_slot, dkv_slot;
+  std::int32_t* items_left;
+};
+BackwardWorkspace lay_backward(const Plan& plan, Arena& arena);
+
+}  // namespace fusedattn

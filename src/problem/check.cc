@@ -1,0 +1,165 @@
+// Every reason for refusing a problem: the argument, its value, what is accepted.
+#include "problem/check.h"
+
+#include <cmath>
+#include <cstdint>
+#include <initializer_list>
+#include <limits>
+
+namespace fusedattn {
+namespace {
+
+constexpr std::int64_t kMostFeatures = 768;
+constexpr std::int64_t kMostRows = std::numeric_limits<std::int32_t>::max();
+
+std::string text(std::int64_t n) { return std::to_string(n); }
+
+Status refuse(const std::string& name, std::int64_t value, const std::string& accepted) {
+  return Status::invalid(name + " is " + text(value) + "; accepted: " + accepted);
+}
+
+Status check_sizes(const Problem& p) {
+  struct Size {
+    const char* name;
+    std::int64_t value, least, most;
+  };
+  for (const Size& size : {Size{"batch", p.batch, 0, kMostRows}, Size{"q_heads", p.q_heads, 1, kMostRows},
+                           Size{"kv_heads", p.kv_heads, 1, kMostRows}, Size{"q_len", p.q_len, 0, kMostRows},
+                           Size{"kv_len", p.kv_len, 0, kMostRows}, Size{"dim", p.dim, 1, kMostFeatures},
+                           Size{"dim_v", p.dim_v, 1, kMostFeatures}})
+    if (size.value < size.least || size.value > size.most)
+      return refuse(size.name, size.value, text(size.least) + " to " + text(size.most));
+  if (p.q_heads % p.kv_heads != 0)
+    return refuse("q_heads", p.q_heads, "a multiple of kv_heads, which is " + text(p.kv_heads));
+  if (!std::isfinite(p.scale)) return Status::invalid("scale is " + std::to_string(p.scale) + "; accepted: a finite number");
+  return {};
+}
+
+Status check_ends(const char* name, const std::int64_t* ends, std::int64_t batch, const char* length_name, std::int64_t length) {
+  std::int64_t before = 0;
+  for (std::int64_t b = 0; b < batch; ++b) {
+    const std::string which = std::string(name) + "[" + text(b) + "]";
+    if (ends[b] < before) return refuse(which, ends[b], "at least " + text(before) + ", where the sequence before it ends");
+    if (ends[b] > length) return refuse(which, ends[b], "at most " + std::string(length_name) + ", which is " + text(length));
+    before = ends[b];
+  }
+  return {};
+}
+
+Status check_sequences(const Problem& p) {
+  if ((p.q_ends == nullptr) != (p.kv_ends == nullptr))
+    return Status::invalid(std::string(p.q_ends ? "kv_ends" : "q_ends") + " is NULL and " + (p.q_ends ? "q_ends" : "kv_ends") +
+                           " is not; accepted: both (packed sequences) or neither");
+  if (!p.packed()) return {};
+  if (Status status = check_ends("q_ends", p.q_ends, p.batch, "q_len", p.q_len); !status.ok()) return status;
+  return check_ends("kv_ends", p.kv_ends, p.batch, "kv_len", p.kv_len);
+}
+
+struct NamedView {
+  const char* name;
+  const View& view;
+  std::int64_t heads, rows, width;
+};
+
+// Element offsets must fit 64 bits even in bytes.
+Status check_reach(const Problem& p, const NamedView& tensor) {
+  const auto reach = [](std::int64_t stride, std::int64_t count) {
+    return std::fabs(static_cast<double>(stride)) * static_cast<double>(count > 0 ? count - 1 : 0);
+  };
+  const double elements = reach(tensor.view.batch_stride, p.packed() ? 1 : p.batch) + reach(tensor.view.head_stride, tensor.heads) +
+                          reach(tensor.view.row_stride, tensor.rows) + static_cast<double>(tensor.width);
+  if (elements * static_cast<double>(size_of(p.dtype)) < 9.0e18) return {};
+  return Status::invalid(std::string(tensor.name) + " has strides (" + text(tensor.view.batch_stride) + ", " +
+                         text(tensor.view.head_stride) + ", " + text(tensor.view.row_stride) +
+                         ") that reach past the address space; accepted: strides of an existing tensor");
+}
+
+bool is_empty(const Problem& p, const NamedView& tensor) { return p.batch == 0 || tensor.rows == 0; }
+
+Status check_present(const Problem& p, const NamedView& tensor) {
+  if (is_empty(p, tensor)) return {};
+  if (tensor.view.data == nullptr) return Status::invalid(std::string(tensor.name) + ".data is NULL; accepted: the address of its first element");
+  if (reinterpret_cast<std::uintptr_t>(tensor.view.data) % size_of(p.dtype) != 0)
+    return Status::invalid(std::string(tensor.name) + ".data is not a multiple of " + text(static_cast<std::int64_t>(size_of(p.dtype))) +
+                           " bytes; accepted: an address aligned to its dtype, " + name_of(p.dtype));
+  return check_reach(p, tensor);
+}
+
+// Rows of a written tensor must not lie on one another.
+Status check_writable(const Problem& p, const NamedView& tensor) {
+  if (is_empty(p, tensor)) return {};
+  struct Step {
+    const char* name;
+    std::int64_t stride, count;
+  };
+  for (const Step& step : {Step{"batch_stride", tensor.view.batch_stride, p.packed() ? 1 : p.batch},
+                           Step{"head_stride", tensor.view.head_stride, tensor.heads},
+                           Step{"row_stride", tensor.view.row_stride, tensor.rows}})
+    if (step.count > 1 && std::abs(step.stride) < tensor.width)
+      return refuse(std::string(tensor.name) + "." + step.name, step.stride,
+                    "at least " + text(tensor.width) + ", for it is written and its rows must not overlap");
+  return {};
+}
+
+Status check_distinct(const Problem& p, const NamedView& output, std::initializer_list<NamedView> others) {
+  if (is_empty(p, output)) return {};
+  for (const NamedView& other : others)
+    if (output.view.data == other.view.data && !is_empty(p, other) && output.view.data != nullptr)
+      return Status::invalid(std::string(output.name) + ".data is the address of " + other.name +
+                             "; accepted: memory of its own, for it is written while " + other.name + " is in use");
+  return {};
+}
+
+Status check_stats(const Problem& p, bool required) {
+  if (p.batch == 0 || p.q_len == 0) return {};
+  if (required && (p.stats.max == nullptr || p.stats.sum == nullptr))
+    return Status::invalid(std::string(p.stats.max == nullptr ? "stats.max" : "stats.sum") +
+                           " is NULL; accepted: the statistics that the forward wrote");
+  return {};
+}
+
+Status first_failure(std::initializer_list<Status> all) {
+  for (const Status& status : all)
+    if (!status.ok()) return status;
+  return {};
+}
+
+NamedView query_side(const Problem& p, const char* name, const View& view, std::int64_t width) {
+  return {name, view, p.q_heads, p.q_len, width};
+}
+NamedView key_side(const Problem& p, const char* name, const View& view, std::int64_t width) {
+  return {name, view, p.kv_heads, p.kv_len, width};
+}
+
+Status check_inputs(const Problem& p) {
+  if (Status status = check_sizes(p); !status.ok()) return status;
+  if (Status status = check_sequences(p); !status.ok()) return status;
+  return first_failure({check_present(p, query_side(p, "q", p.q, p.dim)), check_present(p, key_side(p, "k", p.k, p.dim)),
+                        check_present(p, key_side(p, "v", p.v, p.dim_v)), check_present(p, query_side(p, "out", p.out, p.dim_v))});
+}
+
+}  // namespace
+
+Status check_forward(const Problem& p) {
+  if (Status status = check_inputs(p); !status.ok()) return status;
+  const NamedView out = query_side(p, "out", p.out, p.dim_v);
+  return first_failure({check_writable(p, out),
+                        check_distinct(p, out, {query_side(p, "q", p.q, p.dim), key_side(p, "k", p.k, p.dim), key_side(p, "v", p.v, p.dim_v)}),
+                        check_stats(p, false)});
+}
+
+Status check_backward(const Problem& p) {
+  if (Status status = check_inputs(p); !status.ok()) return status;
+  const NamedView q = query_side(p, "q", p.q, p.dim), k = key_side(p, "k", p.k, p.dim), v = key_side(p, "v", p.v, p.dim_v);
+  const NamedView out = query_side(p, "out", p.out, p.dim_v), d_out = query_side(p, "d_out", p.d_out, p.dim_v);
+  const NamedView dq = query_side(p, "dq", p.dq, p.dim), dk = key_side(p, "dk", p.dk, p.dim), dv = key_side(p, "dv", p.dv, p.dim_v);
+  if (Status status = first_failure({check_present(p, d_out), check_stats(p, true)}); !status.ok()) return status;
+  for (const NamedView* gradient : {&dq, &dk, &dv}) {
+    if (gradient->view.data == nullptr) continue;
+    Status status = first_failure({check_present(p, *gradient), check_writable(p, *gradient), check_distinct(p, *gradient, {q, k, v, out, d_out})});
+    if (!status.ok()) return status;
+  }
+  return first_failure({check_distinct(p, dq, {dk, dv}), check_distinct(p, dk, {dv})});
+}
+
+}  // namespace fusedattn

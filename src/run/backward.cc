@@ -1,0 +1,128 @@
+// Runs a backward plan: workers take items from a queue; whoever completes a unit finishes all units that are ready, in order.
+//
+// Units finish in the order of the plan, one at a time, so sums over splits and over the heads of a group are added in a fixed
+// order whoever computes. A unit may start once the unit that used its slot before is finished. Items are taken in order, so
+// the first unfinished unit never waits: no deadlock, even when a single thread runs all workers one after another.
+#include <atomic>
+#include <thread>
+
+#include "run/run.h"
+
+namespace fusedattn {
+namespace {
+
+class Walk {
+ public:
+  Walk(const Plan& plan, const BackwardWorkspace& workspace) : plan_(plan), w_(workspace) {
+    for (std::size_t u = 0; u < plan.units.size(); ++u)
+      items_left(u).store(static_cast<std::int32_t>(plan.units[u].splits), std::memory_order_relaxed);
+  }
+
+  static void work(void* argument, std::int32_t worker) { static_cast<Walk*>(argument)->take_items(worker); }
+
+ private:
+  std::atomic_ref<std::int32_t> items_left(std::size_t u) { return std::atomic_ref<std::int32_t>(w_.items_left[u]); }
+
+  // Items lie unit after unit; units_ only moves forward.
+  void take_items(std::int32_t worker) {
+    std::byte* scratch = w_.scratch + w_.stride * static_cast<std::size_t>(worker);
+    std::size_t u = 0;
+    for (std::int64_t i; (i = next_item_++) < plan_.items;) {
+      while (i >= plan_.units[u].first_item + plan_.units[u].splits) ++u;
+      wait_for_slot(static_cast<std::int64_t>(u));
+      compute(u, i - plan_.units[u].first_item, scratch);
+      if (items_left(u).fetch_sub(1) == 1) finish_ready();
+    }
+  }
+
+  void wait_for_slot(std::int64_t u) {
+    while (finished_.load(std::memory_order_acquire) <= u - plan_.slots) std::this_thread::yield();
+  }
+
+  float* dq_of(std::size_t u, std::int64_t split) const {
+    const std::int64_t slot = static_cast<std::int64_t>(u) % plan_.slots;
+    return plan_.problem.dq.data ? w_.dq + slot * w_.dq_slot + split * w_.dq_stride : nullptr;
+  }
+  float* dkv_of(std::size_t u) const {
+    return w_.dkv_slot ? w_.dkv + static_cast<std::int64_t>(u) % plan_.slots * w_.dkv_slot : nullptr;
+  }
+
+  void compute(std::size_t u, std::int64_t split, std::byte* scratch) {
+    const Unit& unit = plan_.units[u];
+    const std::int64_t kv_len = sequence(plan_.problem, unit.b).kv_len;
+    const Range cols{split * unit.split_cols, std::min((split + 1) * unit.split_cols, kv_len)};
+    plan_.kernels->backward(plan_.problem, {unit.b, unit.head, cols, dq_of(u, split), dkv_of(u)}, scratch);
+  }
+
+  // One thread finishes at a time. A unit that becomes ready while another thread leaves the loop below is seen by the second look.
+  void finish_ready() {
+    do {
+      if (finishing_.exchange(true)) return;
+      while (first_is_ready()) {
+        finish(static_cast<std::size_t>(finished_.load(std::memory_order_relaxed)));
+        finished_.fetch_add(1, std::memory_order_release);
+      }
+      finishing_.store(false);
+    } while (first_is_ready());
+  }
+
+  bool first_is_ready() {
+    const std::int64_t u = finished_.load();
+    return u < static_cast<std::int64_t>(plan_.units.size()) &&
+           items_left(static_cast<std::size_t>(u)).load() == 0;
+  }
+
+  void finish(std::size_t u) {
+    const Unit& unit = plan_.units[u];
+    const Problem& p = plan_.problem;
+    const Sequence seq = sequence(p, unit.b);
+    if (p.dq.data != nullptr && seq.q_len > 0) {
+      const float* parts[8];
+      for (std::int64_t split = 0; split < unit.splits; ++split) parts[split] = dq_of(u, split);
+      plan_.kernels->reduce(p.dtype, {parts, unit.splits, p.dim, {0, seq.q_len}, p.scale,
+                                      row_of(p, p.dq, unit.b, unit.head, seq.q_begin), p.dq.row_stride});
+    }
+    if (w_.dkv_slot) add_to_group(u, seq);
+  }
+
+  // dk and dv of a key head: the sum over its query heads, rounded when the last has come.
+  void add_to_group(std::size_t u, const Sequence& seq) {
+    const Unit& unit = plan_.units[u];
+    const Problem& p = plan_.problem;
+    const bool first = unit.head % p.group() == 0, last = (unit.head + 1) % p.group() == 0;
+    const float* parts[2] = {first ? dkv_of(u) : w_.dkv_sum, dkv_of(u)};
+    const float* values[2] = {parts[0] + seq.kv_len * leading(p.dim), parts[1] + seq.kv_len * leading(p.dim)};
+    const std::int64_t count = first ? 1 : 2, kv_head = unit.head / p.group();
+    const auto add = [&](const float* const* from, std::int64_t width, const View& view, float* sum) {
+      if (view.data == nullptr) return;
+      const Range rows{0, seq.kv_len};
+      if (!last)
+        plan_.kernels->reduce(Dtype::f32, {from, count, leading(width), rows, 1.0f, reinterpret_cast<std::byte*>(sum), leading(width)});
+      else
+        plan_.kernels->reduce(p.dtype, {from, count, width, rows, 1.0f, row_of(p, view, unit.b, kv_head, seq.kv_begin), view.row_stride});
+    };
+    add(parts, p.dim, p.dk, w_.dkv_sum);
+    add(values, p.dim_v, p.dv, w_.dkv_sum + seq.kv_len * leading(p.dim));
+  }
+
+  const Plan& plan_;
+  const BackwardWorkspace w_;
+  std::atomic<std::int64_t> next_item_ = 0, finished_ = 0;
+  std::atomic<bool> finishing_ = false;
+};
+
+}  // namespace
+
+void run_backward(const Plan& plan, void* workspace, const Team& team) {
+  const Problem& p = plan.problem;
+  Arena arena(workspace);
+  Walk walk(plan, lay_backward(plan, arena));
+  team.run(static_cast<std::int32_t>(plan.workers), &Walk::work, &walk);
+  if (!p.packed()) return;
+  const std::int64_t q_end = p.batch ? p.q_ends[p.batch - 1] : 0, kv_end = p.batch ? p.kv_ends[p.batch - 1] : 0;
+  zero_tail(p, p.dq, q_end, p.q_len, p.q_heads, p.dim);
+  zero_tail(p, p.dk, kv_end, p.kv_len, p.kv_heads, p.dim);
+  zero_tail(p, p.dv, kv_end, p.kv_len, p.kv_heads, p.dim_v);
+}
+
+}  // namespace fusedattn

@@ -1,0 +1,52 @@
+// Runs a forward plan: workers take items from a queue, longest first.
+#include <atomic>
+#include <cstring>
+
+#include "run/run.h"
+
+namespace fusedattn {
+namespace {
+
+struct Walk {
+  const Plan& plan;
+  ForwardWorkspace workspace;
+  std::atomic<std::size_t> next = 0;
+
+  static void work(void* argument, std::int32_t worker) {
+    Walk& walk = *static_cast<Walk*>(argument);
+    std::byte* scratch = walk.workspace.scratch + walk.workspace.stride * static_cast<std::size_t>(worker);
+    for (std::size_t i; (i = walk.next++) < walk.plan.forward_items.size();)
+      walk.plan.kernels->forward(walk.plan.problem, walk.plan.forward_items[i], scratch);
+  }
+};
+
+void zero_tail_statistics(const Problem& p, std::int64_t begin) {
+  for (std::int64_t head = 0; head < p.q_heads; ++head)
+    for (std::int64_t row = begin; row < p.q_len; ++row) {
+      const std::int64_t at = stats_offset(p, 0, head, row);
+      if (p.stats.max != nullptr) p.stats.max[at] = 0.0f;
+      if (p.stats.sum != nullptr) p.stats.sum[at] = 0.0f;
+    }
+}
+
+}  // namespace
+
+void zero_tail(const Problem& p, const View& view, std::int64_t begin, std::int64_t end, std::int64_t heads, std::int64_t width) {
+  if (view.data == nullptr) return;
+  for (std::int64_t head = 0; head < heads; ++head)
+    for (std::int64_t row = begin; row < end; ++row)
+      std::memset(row_of(p, view, 0, head, row), 0, static_cast<std::size_t>(width) * size_of(p.dtype));
+}
+
+void run_forward(const Plan& plan, void* workspace, const Team& team) {
+  const Problem& p = plan.problem;
+  Arena arena(workspace);
+  Walk walk{plan, lay_forward(plan, arena)};
+  team.run(static_cast<std::int32_t>(plan.workers), &Walk::work, &walk);
+  if (!p.packed()) return;
+  const std::int64_t end = p.batch ? p.q_ends[p.batch - 1] : 0;
+  zero_tail(p, p.out, end, p.q_len, p.q_heads, p.dim_v);
+  zero_tail_statistics(p, end);
+}
+
+}  // namespace fusedattn

@@ -150,10 +150,16 @@ FUSEDATTN_INLINE void probability_row(float* p, float* ds, Range hull, Range see
   std::fill(p + hull.begin, p + seen.begin, -kInfinity);
   std::fill(p + seen.end, p + hull.end, -kInfinity);
   const F32 factor = broadcast(c), shift = broadcast(-lse), subtrahend = broadcast(delta);
-  for (std::int64_t j = hull.begin; j < hull.end; j += kLanes) {
-    const F32 probability = exp2(fma(load(p + j), factor, shift));
-    store(p + j, probability);
-    store(ds + j, mul(probability, sub(load(ds + j), subtrahend)));
+  for (std::int64_t j = hull.begin; j < hull.end; j += kPanel) {
+    F32 x[kPanelVectors];
+#pragma GCC unroll 16
+    for (int n = 0; n < kPanelVectors; ++n) x[n] = min(broadcast(127.0f), fma(load(p + j + n * kLanes), factor, shift));
+    exp2(x);
+#pragma GCC unroll 16
+    for (int n = 0; n < kPanelVectors; ++n) {
+      store(p + j + n * kLanes, x[n]);
+      store(ds + j + n * kLanes, mul(x[n], sub(load(ds + j + n * kLanes), subtrahend)));
+    }
   }
   // dP of what is hidden may be anything, NaN included.
   std::fill(ds + hull.begin, ds + seen.begin, 0.0f);

@@ -45,13 +45,13 @@ struct ForwardSizes {
 };
 
 // Columns of a block: keys and values take at most kBlockBytes, so that they stay in the second-level cache while all lines
-// pass. Rows of a tile: its scores take at most about 96 KB beside them.
+// pass. Rows of a tile: see the lane's kTileStrips.
 template <class Mac>
 Tile forward_tile_of(const Problem& p) {
   const std::int64_t column_bytes = 4 * (words<Mac>(p.dim) + (p.dim_v + Mac::kDepth - 1) / Mac::kDepth);
   const std::int64_t unit = std::max<std::int64_t>(kPanel, 64);
   const std::int64_t cols = std::clamp<std::int64_t>(kBlockBytes / column_bytes / unit * unit, unit, 512);
-  return {cols >= 512 ? 8 * kStripRows : 16 * kStripRows, cols};
+  return {kTileStrips * kStripRows, cols};
 }
 
 // One block of columns, packed.

@@ -15,6 +15,27 @@ struct Fma {
   }
 };
 
+// Steps of depth between two branches: few enough branches that the last one of a product is predicted.
+constexpr int kStepsAtOnce = 4;
+
+template <class Mac, int kRows, int kVectors, bool kColumns>
+FUSEDATTN_INLINE void multiply_step(const float*& a, std::int64_t lda, const float*& b, std::int64_t ldb,
+                                    F32 (&acc)[kRows][kVectors]) {
+  F32 column[kVectors];
+#pragma GCC unroll 16
+  for (int n = 0; n < kVectors; ++n) column[n] = load(b + n * kLanes);
+#pragma GCC unroll 16
+  for (int m = 0; m < kRows; ++m) {
+    const F32 row = broadcast(kColumns ? a[m] : a[m * lda]);
+#pragma GCC unroll 16
+    for (int n = 0; n < kVectors; ++n) acc[m][n] = Mac::multiply_add(row, column[n], acc[m][n]);
+  }
+  a += kColumns ? lda : 1;
+  b += ldb;
+  // Keeps the compiler from mixing loads of several steps, for which there are no registers.
+  __asm__ volatile("" : "+r"(a), "+r"(b) : : "memory");
+}
+
 template <class Mac, int kRows, int kVectors, bool kColumns>
 void multiply_tile(const float* a, std::int64_t lda, const float* b, std::int64_t ldb, float* c, std::int64_t ldc,
                    std::int64_t depth, bool accumulate) {
@@ -23,19 +44,11 @@ void multiply_tile(const float* a, std::int64_t lda, const float* b, std::int64_
   for (int m = 0; m < kRows; ++m)
 #pragma GCC unroll 16
     for (int n = 0; n < kVectors; ++n) acc[m][n] = zero();
-  for (std::int64_t k = 0; k < depth; ++k) {
-    F32 column[kVectors];
-#pragma GCC unroll 16
-    for (int n = 0; n < kVectors; ++n) column[n] = load(b + n * kLanes);
-#pragma GCC unroll 16
-    for (int m = 0; m < kRows; ++m) {
-      const F32 row = broadcast(kColumns ? a[m] : a[m * lda]);
-#pragma GCC unroll 16
-      for (int n = 0; n < kVectors; ++n) acc[m][n] = Mac::multiply_add(row, column[n], acc[m][n]);
-    }
-    a += kColumns ? lda : 1;
-    b += ldb;
-  }
+  std::int64_t k = depth;
+  for (; k >= kStepsAtOnce; k -= kStepsAtOnce)
+#pragma GCC unroll 8
+    for (int step = 0; step < kStepsAtOnce; ++step) multiply_step<Mac, kRows, kVectors, kColumns>(a, lda, b, ldb, acc);
+  for (; k > 0; --k) multiply_step<Mac, kRows, kVectors, kColumns>(a, lda, b, ldb, acc);
 #pragma GCC unroll 16
   for (int m = 0; m < kRows; ++m)
 #pragma GCC unroll 16

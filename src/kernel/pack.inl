@@ -10,44 +10,63 @@ constexpr std::int64_t words(std::int64_t elements) {
   return (elements + Mac::kDepth - 1) / Mac::kDepth;
 }
 
-// kLanes words of a row from word w on.
+// kLanes words of a row from word w on: all of them inside the row, or as many as there are.
+template <class Mac, class T>
+FUSEDATTN_INLINE F32 load_words(const T* row, std::int64_t w) {
+  if constexpr (Mac::kDepth == 1)
+    return load(row + w);
+  else
+    return Mac::load(row + 2 * w);
+}
 template <class Mac, class T>
 FUSEDATTN_INLINE F32 load_words(const T* row, std::int64_t w, std::int64_t elements) {
   const std::int64_t left = elements - w * Mac::kDepth;
-  if constexpr (Mac::kDepth == 1) {
-    return left >= kLanes ? load(row + w) : load_some(row + w, left);
-  } else {
-    return left >= 2 * kLanes ? Mac::load(row + 2 * w) : Mac::load_some(row + 2 * w, left);
-  }
+  if (left >= kLanes * Mac::kDepth) return load_words<Mac>(row, w);
+  if constexpr (Mac::kDepth == 1)
+    return load_some(row + w, left);
+  else
+    return Mac::load_some(row + 2 * w, left);
 }
 
 // One vector of words along the rows: feature d of row `even`, and with pairs also of row `odd` (null: zero).
 template <class Mac, class T>
+FUSEDATTN_INLINE F32 load_pairs(const T* even, [[maybe_unused]] const T* odd, std::int64_t d) {
+  if constexpr (Mac::kDepth == 1)
+    return load(even + d);
+  else
+    return Mac::pair(load(even + d), odd == nullptr ? zero() : load(odd + d));
+}
+template <class Mac, class T>
 FUSEDATTN_INLINE F32 load_pairs(const T* even, [[maybe_unused]] const T* odd, std::int64_t d, std::int64_t elements) {
   const std::int64_t left = elements - d;
-  const F32 first = left >= kLanes ? load(even + d) : load_some(even + d, left);
-  if constexpr (Mac::kDepth == 1) {
-    return first;
-  } else {
-    const F32 second = odd == nullptr ? zero() : left >= kLanes ? load(odd + d) : load_some(odd + d, left);
-    return Mac::pair(first, second);
-  }
+  if (left >= kLanes) return load_pairs<Mac>(even, odd, d);
+  if constexpr (Mac::kDepth == 1)
+    return load_some(even + d, left);
+  else
+    return Mac::pair(load_some(even + d, left), odd == nullptr ? zero() : load_some(odd + d, left));
 }
 
 template <class Mac, class T>
 void pack_rows(const T* from, std::int64_t stride, std::int64_t rows, std::int64_t elements, float* to, std::int64_t ld) {
-  for (std::int64_t i = 0; i < rows; ++i)
-    for (std::int64_t w = 0; w < words<Mac>(elements); w += kLanes)
-      store(to + i * ld + w, load_words<Mac>(from + i * stride, w, elements));
+  const std::int64_t whole = elements / (kLanes * Mac::kDepth) * kLanes;
+  for (std::int64_t i = 0; i < rows; ++i, from += stride, to += ld) {
+    for (std::int64_t w = 0; w < whole; w += kLanes) store(to + w, load_words<Mac>(from, w));
+    if (whole < words<Mac>(elements)) store(to + whole, load_words<Mac>(from, whole, elements));
+  }
 }
 
 template <class Mac, class T>
 void pack_pairs(const T* from, std::int64_t stride, std::int64_t rows, std::int64_t elements, const Panels& to) {
-  for (std::int64_t i = 0; i < rows; i += Mac::kDepth) {
-    const T* even = from + i * stride;
-    const T* odd = i + 1 < rows ? even + stride : nullptr;
-    for (std::int64_t d = 0; d < elements; d += kLanes)
-      store(const_cast<float*>(to.at(i / Mac::kDepth, d)), load_pairs<Mac>(even, odd, d, elements));
+  for (std::int64_t i = 0; i < rows; i += Mac::kDepth, from += Mac::kDepth * stride) {
+    const T* odd = i + 1 < rows ? from + stride : nullptr;
+    float* at = const_cast<float*>(to.at(i / Mac::kDepth, 0));
+    for (std::int64_t d = 0; d < elements; d += kPanel, at += to.panel_stride)
+      if (d + kPanel <= elements) {
+#pragma GCC unroll 16
+        for (int n = 0; n < kPanelVectors; ++n) store(at + n * kLanes, load_pairs<Mac>(from, odd, d + n * kLanes));
+      } else {
+        for (std::int64_t n = 0; d + n < elements; n += kLanes) store(at + n, load_pairs<Mac>(from, odd, d + n, elements));
+      }
   }
 }
 

@@ -3,10 +3,14 @@
 namespace fusedattn::FUSEDATTN_LANE {
 namespace {
 #include "kernel/gemm.inl"
+#include "kernel/seen.inl"
+#include "kernel/nonfinite.inl"
 #include "kernel/pack.inl"
 #include "kernel/softmax.inl"
-#include "kernel/seen.inl"
+#include "kernel/products.inl"
+#include "kernel/forward_scratch.inl"
 #include "kernel/forward.inl"
+#include "kernel/backward_scratch.inl"
 #include "kernel/backward.inl"
 #include "kernel/reduce.inl"
 
@@ -32,7 +36,7 @@ std::size_t forward_bytes(const Problem& p, std::int64_t lines) {
 template <class Mac>
 std::size_t backward_bytes(const Problem& p, std::int64_t q_len) {
   Arena arena;
-  BackwardSizes<Mac>(p, Sequence{0, q_len, 0, 0}, backward_tile_of<Mac>(p)).lay(arena);
+  BackwardSizes<Mac>(p, q_len, backward_tile_of<Mac>(p)).lay(arena);
   return arena.used();
 }
 std::size_t forward_scratch(const Problem& p, std::int64_t lines) {
@@ -44,16 +48,16 @@ std::size_t backward_scratch(const Problem& p, std::int64_t q_len) {
 
 void forward_any(const Problem& p, const ForwardItem& item, void* scratch) {
   switch (p.dtype) {
-    case Dtype::f32: return forward<float, Fma>(p, item, scratch);
-    case Dtype::bf16: return forward<bf16, MacOfBf16>(p, item, scratch);
-    case Dtype::f16: return forward<f16, Fma>(p, item, scratch);
+    case Dtype::f32: return Forward<float, Fma>(p, item, scratch).run();
+    case Dtype::bf16: return Forward<bf16, MacOfBf16>(p, item, scratch).run();
+    case Dtype::f16: return Forward<f16, Fma>(p, item, scratch).run();
   }
 }
 void backward_any(const Problem& p, const BackwardItem& item, void* scratch) {
   switch (p.dtype) {
-    case Dtype::f32: return backward<float, Fma>(p, item, scratch);
-    case Dtype::bf16: return backward<bf16, MacOfBf16>(p, item, scratch);
-    case Dtype::f16: return backward<f16, Fma>(p, item, scratch);
+    case Dtype::f32: return Backward<float, Fma>(p, item, scratch).run();
+    case Dtype::bf16: return Backward<bf16, MacOfBf16>(p, item, scratch).run();
+    case Dtype::f16: return Backward<f16, Fma>(p, item, scratch).run();
   }
 }
 void reduce_any(Dtype dtype, const ReduceItem& item) {

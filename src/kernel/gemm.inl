@@ -13,6 +13,11 @@ struct Fma {
   static void multiply_words(float* data, std::int64_t n, float sign) {
     for (std::int64_t i = 0; i < n; ++i) data[i] *= sign;
   }
+  // 0 in place of what is not finite.
+  static void clean_words(float* data, std::int64_t n) {
+    for (std::int64_t i = 0; i < n; ++i) data[i] = std::isfinite(data[i]) ? data[i] : 0.0f;
+  }
+  static float probability(const float* row, std::int64_t j) { return row[j]; }
 };
 
 // Steps of depth between two branches: few enough branches that the last one of a product is predicted.

@@ -28,46 +28,53 @@ FUSEDATTN_INLINE F32 load_words(const T* row, std::int64_t w, std::int64_t eleme
     return Mac::load_some(row + 2 * w, left);
 }
 
-// One vector of words along the rows: feature d of row `even`, and with pairs also of row `odd` (null: zero).
-template <class Mac, class T>
-FUSEDATTN_INLINE F32 load_pairs(const T* even, [[maybe_unused]] const T* odd, std::int64_t d) {
-  if constexpr (Mac::kDepth == 1)
-    return load(even + d);
-  else
-    return Mac::pair(load(even + d), odd == nullptr ? zero() : load(odd + d));
-}
-template <class Mac, class T>
-FUSEDATTN_INLINE F32 load_pairs(const T* even, [[maybe_unused]] const T* odd, std::int64_t d, std::int64_t elements) {
-  const std::int64_t left = elements - d;
-  if (left >= kLanes) return load_pairs<Mac>(even, odd, d);
-  if constexpr (Mac::kDepth == 1)
-    return load_some(even + d, left);
-  else
-    return Mac::pair(load_some(even + d, left), odd == nullptr ? zero() : load_some(odd + d, left));
-}
-
-template <class Mac, class T>
-void pack_rows(const T* from, std::int64_t stride, std::int64_t rows, std::int64_t elements, float* to, std::int64_t ld) {
-  const std::int64_t whole = elements / (kLanes * Mac::kDepth) * kLanes;
-  for (std::int64_t i = 0; i < rows; ++i, from += stride, to += ld) {
-    for (std::int64_t w = 0; w < whole; w += kLanes) store(to + w, load_words<Mac>(from, w));
-    if (whole < words<Mac>(elements)) store(to + whole, load_words<Mac>(from, whole, elements));
+// One vector of words along the rows, from whole or partial vectors of one row, or with pairs of two.
+template <class Mac>
+FUSEDATTN_INLINE F32 words_along_rows(F32 even, [[maybe_unused]] F32 odd, F32& check) {
+  check = check_finite(check, even);
+  if constexpr (Mac::kDepth == 1) {
+    return even;
+  } else {
+    check = check_finite(check, odd);
+    return Mac::pair(even, odd);
   }
 }
 
+// False if something packed is not finite (looked for in float32 words only).
 template <class Mac, class T>
-void pack_pairs(const T* from, std::int64_t stride, std::int64_t rows, std::int64_t elements, const Panels& to) {
+bool pack_rows(const T* from, std::int64_t stride, std::int64_t rows, std::int64_t elements, float* to, std::int64_t ld) {
+  F32 check = zero();
+  const std::int64_t whole = elements / (kLanes * Mac::kDepth) * kLanes;
+  for (std::int64_t i = 0; i < rows; ++i, from += stride, to += ld)
+    for (std::int64_t w = 0; w < words<Mac>(elements); w += kLanes) {
+      const F32 x = w < whole ? load_words<Mac>(from, w) : load_words<Mac>(from, w, elements);
+      if constexpr (Mac::kDepth == 1) check = check_finite(check, x);
+      store(to + w, x);
+    }
+  return sum(check) == 0.0f;
+}
+
+// False if something packed is not finite.
+template <class Mac, class T>
+bool pack_pairs(const T* from, std::int64_t stride, std::int64_t rows, std::int64_t elements, const Panels& to) {
+  F32 check = zero();
   for (std::int64_t i = 0; i < rows; i += Mac::kDepth, from += Mac::kDepth * stride) {
-    const T* odd = i + 1 < rows ? from + stride : nullptr;
+    const T* odd = from + stride;
+    const bool two = Mac::kDepth > 1 && i + 1 < rows;
     float* at = const_cast<float*>(to.at(i / Mac::kDepth, 0));
     for (std::int64_t d = 0; d < elements; d += kPanel, at += to.panel_stride)
       if (d + kPanel <= elements) {
 #pragma GCC unroll 16
-        for (int n = 0; n < kPanelVectors; ++n) store(at + n * kLanes, load_pairs<Mac>(from, odd, d + n * kLanes));
+        for (int n = 0; n < kPanel; n += kLanes)
+          store(at + n, words_along_rows<Mac>(load(from + d + n), two ? load(odd + d + n) : zero(), check));
       } else {
-        for (std::int64_t n = 0; d + n < elements; n += kLanes) store(at + n, load_pairs<Mac>(from, odd, d + n, elements));
+        for (std::int64_t n = 0; d + n < elements; n += kLanes) {
+          const std::int64_t left = std::min<std::int64_t>(kLanes, elements - d - n);
+          store(at + n, words_along_rows<Mac>(load_some(from + d + n, left), two ? load_some(odd + d + n, left) : zero(), check));
+        }
       }
   }
+  return sum(check) == 0.0f;
 }
 
 // Zeros for the rows [rows, end) of such panels.

@@ -30,14 +30,14 @@ inline Seen seen_through(const std::uint8_t* bytes, bool nonzero_hides, Range co
   return {{begin, end}, j < end};
 }
 
-// `row` and `block` are positions in the sequence.
+// `row` and `block` are positions in the sequence; `bytes`, if any, are those of the row, from the block's first column on.
 FUSEDATTN_INLINE Seen seen_by(const Band& band, const std::uint8_t* bytes, bool nonzero_hides, std::int64_t row, Range block) {
   const Range inside = meet(columns_of_rows(band, {row, row + 1}, block.end), block);
   if (inside.empty()) return {};
-  Seen seen{inside};
-  if (bytes != nullptr) seen = seen_through(bytes, nonzero_hides, inside);
-  if (seen.columns.empty()) return {};
-  return {{seen.columns.begin - block.begin, seen.columns.end - block.begin}, seen.holes};
+  const Range columns{inside.begin - block.begin, inside.end - block.begin};
+  if (bytes == nullptr) return {columns};
+  const Seen seen = seen_through(bytes, nonzero_hides, columns);
+  return seen.columns.empty() ? Seen{} : seen;
 }
 
 // Replaces the scores that the bytes of a row hide; `bytes` at the first column of the block.
@@ -57,4 +57,10 @@ inline Range hull_of(const Seen* rows, std::int64_t count) {
     hull = hull.empty() ? columns : Range{std::min(hull.begin, columns.begin), std::max(hull.end, columns.end)};
   }
   return {hull.begin / kPanel * kPanel, round_up(hull.end, kPanel)};
+}
+
+// The hull of every strip.
+inline void hulls_of(const Seen* seen, std::int64_t rows, Range* hulls) {
+  for (std::int64_t i = 0; i < rows; i += kStripRows)
+    hulls[i / kStripRows] = hull_of(seen + i, std::min<std::int64_t>(kStripRows, rows - i));
 }

@@ -21,6 +21,17 @@ struct Dot {
     return _mm512_castsi512_ps(_mm512_or_si512(low, high));
   }
 
+  static void clean_words(float* data, std::int64_t n) {
+    std::uint16_t* halves = reinterpret_cast<std::uint16_t*>(data);
+    for (std::int64_t i = 0; i < 2 * n; ++i) halves[i] = (halves[i] & 0x7f80u) == 0x7f80u ? std::uint16_t{0} : halves[i];
+  }
+  static float probability(const float* row, std::int64_t j) {
+    const std::uint32_t bits = static_cast<std::uint32_t>(reinterpret_cast<const bf16*>(row)[j].bits) << 16;
+    float p;
+    std::memcpy(&p, &bits, sizeof p);
+    return p;
+  }
+
   // sign is -1 or 0: exact on the upper half of a float32.
   static void multiply_words(float* data, std::int64_t n, float sign) {
     std::uint16_t* halves = reinterpret_cast<std::uint16_t*>(data);

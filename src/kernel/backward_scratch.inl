@@ -1,0 +1,69 @@
+// What the backward of an item keeps: sizes of tile and panels, and the pieces of scratch.
+struct BackwardScratch {
+  float *keys, *key_rows, *values;                  // right-hand sides of S, dQ and dP
+  float *dk, *dv;                                   // sums of this block
+  float *q, *q_pairs, *d_out, *d_out_pairs;         // left- and right-hand sides of a tile of rows
+  float *probabilities, *d_scores;                  // P and dS, first S and dP
+  float *p_pairs, *ds_pairs, *ds_rows;              // what products read of them
+  float *lse, *delta;                               // of all rows; lse in base 2
+  Seen* seen;
+  Range* hulls;
+};
+
+template <class Mac>
+struct BackwardSizes {
+  std::int64_t q_len, q_words, v_words, ld_q, ld_dq, ld_v, ld_dv, ld_scores;
+  Tile tile;
+  BackwardSizes(const Problem& p, std::int64_t q_len_, Tile tile_)
+      : q_len(q_len_),
+        q_words(words<Mac>(p.dim)),
+        v_words(words<Mac>(p.dim_v)),
+        ld_q(leading(q_words)),
+        ld_dq(leading(p.dim)),
+        ld_v(leading(v_words)),
+        ld_dv(leading(p.dim_v)),
+        ld_scores(leading(tile_.cols)),
+        tile(tile_) {}
+  std::int64_t key_panel() const { return q_words * kPanel; }
+  std::int64_t value_panel() const { return v_words * kPanel; }
+  std::int64_t q_pair_stride() const { return Mac::kDepth == 1 ? ld_q : ld_dq; }
+  std::int64_t d_out_pair_stride() const { return Mac::kDepth == 1 ? ld_v : ld_dv; }
+
+  BackwardScratch lay(Arena& arena) const {
+    BackwardScratch s;
+    const std::int64_t panels = tile.cols / kPanel;
+    s.keys = arena.take<float>(panels * key_panel());
+    s.key_rows = arena.take<float>(words<Mac>(tile.cols) * ld_dq);
+    s.values = arena.take<float>(panels * value_panel());
+    s.dk = arena.take<float>(tile.cols * ld_dq);
+    s.dv = arena.take<float>(tile.cols * ld_dv);
+    s.q = arena.take<float>(tile.rows * ld_q);
+    s.d_out = arena.take<float>(tile.rows * ld_v);
+    s.probabilities = arena.take<float>(tile.rows * ld_scores);
+    s.d_scores = arena.take<float>(tile.rows * ld_scores);
+    if constexpr (Mac::kDepth == 1) {  // words along rows and along features are the same floats
+      s.q_pairs = s.q, s.d_out_pairs = s.d_out;
+      s.p_pairs = s.probabilities, s.ds_pairs = s.ds_rows = s.d_scores;
+    } else {
+      s.q_pairs = arena.take<float>(words<Mac>(tile.rows) * ld_dq);
+      s.d_out_pairs = arena.take<float>(words<Mac>(tile.rows) * ld_dv);
+      s.p_pairs = arena.take<float>(words<Mac>(tile.rows) * ld_scores);
+      s.ds_pairs = arena.take<float>(words<Mac>(tile.rows) * ld_scores);
+      s.ds_rows = arena.take<float>(tile.rows * ld_scores);
+    }
+    s.lse = arena.take<float>(q_len);
+    s.delta = arena.take<float>(q_len);
+    s.seen = arena.take<Seen>(tile.rows);
+    s.hulls = arena.take<Range>(tile.rows / kStripRows + 1);
+    return s;
+  }
+};
+
+// What a block keeps per column: keys twice, values, and the sums dK and dV, which a tile of rows reads and writes once.
+template <class Mac>
+Tile backward_tile_of(const Problem& p) {
+  const std::int64_t column_bytes = 4 * (3 * words<Mac>(p.dim) + 2 * words<Mac>(p.dim_v));
+  const std::int64_t unit = kPanel * kStripRows / 2;  // whole panels and whole strips
+  const std::int64_t cols = std::clamp<std::int64_t>(2 * kBlockBytes / column_bytes / unit * unit, unit, 4 * unit);
+  return {16 * kStripRows, cols};
+}

@@ -1,0 +1,46 @@
+// What the forward of an item keeps: sizes of tile and panels, and the pieces of scratch.
+struct ForwardScratch {
+  float *q, *out, *keys, *values, *scores, *row_max, *row_sum;
+  Seen* seen;
+  Range* hulls;
+};
+
+template <class Mac>
+struct ForwardSizes {
+  std::int64_t lines, q_words, ld_q, ld_out, value_panels;
+  Tile tile;
+  ForwardSizes(const Problem& p, Tile tile_, std::int64_t lines_)
+      : lines(lines_),
+        q_words(words<Mac>(p.dim)),
+        ld_q(leading(q_words)),
+        ld_out(leading(p.dim_v)),
+        value_panels(round_up(p.dim_v, kPanel) / kPanel),
+        tile(tile_) {}
+  std::int64_t ld_scores() const { return leading(tile.cols); }
+  std::int64_t key_panel() const { return q_words * kPanel; }
+  std::int64_t value_panel() const { return words<Mac>(tile.cols) * kPanel; }
+
+  ForwardScratch lay(Arena& arena) const {
+    ForwardScratch s;
+    s.q = arena.take<float>(lines * ld_q);
+    s.out = arena.take<float>(lines * ld_out);
+    s.keys = arena.take<float>(tile.cols / kPanel * key_panel());
+    s.values = arena.take<float>(value_panels * value_panel());
+    s.scores = arena.take<float>(tile.rows * ld_scores());
+    s.row_max = arena.take<float>(lines);
+    s.row_sum = arena.take<float>(lines);
+    s.seen = arena.take<Seen>(tile.rows);
+    s.hulls = arena.take<Range>(tile.rows / kStripRows + 1);
+    return s;
+  }
+};
+
+// Columns of a block: keys and values take at most kBlockBytes, so that they stay in the second-level cache while all lines
+// pass. Rows of a tile: see the lane's kTileStrips.
+template <class Mac>
+Tile forward_tile_of(const Problem& p) {
+  const std::int64_t column_bytes = 4 * (words<Mac>(p.dim) + (p.dim_v + Mac::kDepth - 1) / Mac::kDepth);
+  const std::int64_t unit = std::max<std::int64_t>(kPanel, 64);
+  const std::int64_t cols = std::clamp<std::int64_t>(kBlockBytes / column_bytes / unit * unit, unit, 512);
+  return {kTileStrips * kStripRows, cols};
+}

@@ -1,0 +1,42 @@
+// Note [What is hidden may be NaN]
+//
+// Products multiply whole strips and panels: a hidden pair takes part with weight 0. That is exact as long as the other factor is
+// finite, but 0 * NaN is NaN, and a NaN or infinity in a hidden key or value must reach nobody. So packing also finds out whether
+// what it packs is finite (one multiply-add a vector). If not, and if a tile hides anything, the product takes a copy in which 0
+// replaces what is not finite, and only the pairs that do see each other get the rest added: to[i] += weight[i,j] * from[j].
+
+// A sum of these becomes NaN once it has met a value that is not finite.
+FUSEDATTN_INLINE F32 check_finite(F32 so_far, F32 x) { return fma(x, zero(), so_far); }
+
+// The part of a row that is not finite, 0 elsewhere; false if there is none.
+template <class T>
+bool nonfinite_part(const T* row, std::int64_t elements, float* part) {
+  bool any = false;
+  for (std::int64_t d = 0; d < elements; d += kLanes) {
+    const std::int64_t left = elements - d;
+    store(part + d, left >= kLanes ? load(row + d) : load_some(row + d, left));
+    for (std::int64_t n = d; n < d + kLanes; ++n) {
+      const bool keep = !std::isfinite(part[n]);
+      part[n] = keep ? part[n] : 0.0f;
+      any = any || keep;
+    }
+  }
+  return any;
+}
+
+inline void add_weighted(float* to, float weight, const float* part, std::int64_t n) {
+  for (std::int64_t d = 0; d < n; d += kLanes) store(to + d, fma(broadcast(weight), load(part + d), load(to + d)));
+}
+
+// Whether any of these rows does not see the whole block.
+inline bool hides_some(const Seen* seen, std::int64_t rows, std::int64_t width) {
+  for (std::int64_t i = 0; i < rows; ++i)
+    if (seen[i].holes || seen[i].columns.begin > 0 || seen[i].columns.end < width) return true;
+  return false;
+}
+
+FUSEDATTN_INLINE bool sees(const Seen& seen, const std::uint8_t* bytes, bool nonzero_hides, std::int64_t column) {
+  return column >= seen.columns.begin && column < seen.columns.end && !(seen.holes && !shows(bytes[column], nonzero_hides));
+}
+
+constexpr std::int64_t kMostFeatures = 768;

@@ -77,8 +77,8 @@ typedef struct fusedattn_mask {
   int32_t reserved;
 } fusedattn_mask;
 
-/* Softmax statistics, float32, seen as [sequence, head, row]: max[i] in natural units (scale included), sum[i] >= 1.
- * The log-sum-exp of a row is max + log(sum). */
+/* Softmax statistics, float32, seen as [sequence, head, row]: max[i] in natural units (scale included), sum[i] >= 1 up to
+ * rounding. The log-sum-exp of a row is max + log(sum). Rows that belong to no sequence get max = sum = 0. */
 typedef struct fusedattn_stats {
   float* max;
   float* sum;

@@ -121,28 +121,60 @@ fusedattn_status plan_and_run(const fusedattn_problem* problem, Direction direct
   });
 }
 
+bool same_strides(const View& a, const View& b) {
+  return (a.data == nullptr) == (b.data == nullptr) && a.batch_stride == b.batch_stride && a.head_stride == b.head_stride &&
+         a.row_stride == b.row_stride;
+}
+
+bool same_ends(const std::int64_t* ends, const std::int64_t* planned, std::int64_t count) {
+  if (ends == nullptr || planned == nullptr) return ends == planned;
+  return std::equal(planned, planned + count, ends);
+}
+
+// The first field, apart from addresses, in which two problems differ; null if none.
+const char* difference(const Problem& a, const Problem& b) {
+  Mask mask = a.mask;
+  if (mask.bytes.data != nullptr && b.mask.bytes.data != nullptr) mask.bytes.data = b.mask.bytes.data;
+  Stats stats = a.stats;
+  stats.max = b.stats.max, stats.sum = b.stats.sum;
+  const struct {
+    const char* name;
+    bool same;
+  } fields[] = {{"dtype", a.dtype == b.dtype},
+                {"batch", a.batch == b.batch},
+                {"q_heads", a.q_heads == b.q_heads},
+                {"kv_heads", a.kv_heads == b.kv_heads},
+                {"q_len", a.q_len == b.q_len},
+                {"kv_len", a.kv_len == b.kv_len},
+                {"dim", a.dim == b.dim},
+                {"dim_v", a.dim_v == b.dim_v},
+                {"scale", a.scale == b.scale},
+                {"q_ends", a.batch == b.batch && same_ends(a.q_ends, b.q_ends, b.batch)},
+                {"kv_ends", a.batch == b.batch && same_ends(a.kv_ends, b.kv_ends, b.batch)},
+                {"mask", mask == b.mask},
+                {"stats", stats == b.stats},
+                {"q", same_strides(a.q, b.q)},
+                {"k", same_strides(a.k, b.k)},
+                {"v", same_strides(a.v, b.v)},
+                {"out", same_strides(a.out, b.out)},
+                {"d_out", same_strides(a.d_out, b.d_out)},
+                {"dq", same_strides(a.dq, b.dq)},
+                {"dk", same_strides(a.dk, b.dk)},
+                {"dv", same_strides(a.dv, b.dv)}};
+  for (const auto& field : fields)
+    if (!field.same) return field.name;
+  return nullptr;
+}
+
 // The problem of a plan at other addresses; the plan itself stays as it is for other threads.
 Status rebind(const fusedattn_plan& planned, const fusedattn_problem* from, Plan& plan) {
   Problem problem;
   if (Status status = read_problem(from, problem); !status.ok()) return status;
-  const Problem& p = planned.plan.problem;
-  const auto ends_differ = [&](const std::int64_t* ends, const std::vector<std::int64_t>& own) {
-    return (ends != nullptr) != p.packed() ||
-           (ends != nullptr && ends != own.data() && !std::equal(own.begin(), own.end(), ends));
-  };
-  const char* different =
-      problem.dtype != p.dtype ? "dtype" : problem.batch != p.batch ? "batch" : problem.q_heads != p.q_heads ? "q_heads"
-      : problem.kv_heads != p.kv_heads ? "kv_heads" : problem.q_len != p.q_len ? "q_len" : problem.kv_len != p.kv_len ? "kv_len"
-      : problem.dim != p.dim ? "dim" : problem.dim_v != p.dim_v ? "dim_v" : problem.scale != p.scale ? "scale"
-      : ends_differ(problem.q_ends, planned.q_ends) ? "q_ends" : ends_differ(problem.kv_ends, planned.kv_ends) ? "kv_ends"
-      : std::memcmp(&problem.mask.top_left, &p.mask.top_left, 2 * sizeof(Band)) != 0 ? "mask"
-      : (problem.dq.data == nullptr) != (p.dq.data == nullptr) ? "dq" : (problem.dk.data == nullptr) != (p.dk.data == nullptr) ? "dk"
-      : (problem.dv.data == nullptr) != (p.dv.data == nullptr) ? "dv" : nullptr;
-  if (different != nullptr)
-    return Status::invalid(std::string("problem.") + different + " is not what was planned; accepted: the planned problem at other addresses");
+  if (const char* field = difference(problem, planned.plan.problem))
+    return Status::invalid(std::string("problem.") + field + " is not what was planned; accepted: the planned problem at other addresses");
   if (Status status = check(problem, planned.plan.direction); !status.ok()) return status;
-  problem.q_ends = p.q_ends, problem.kv_ends = p.kv_ends;
   plan = planned.plan;
+  problem.q_ends = plan.problem.q_ends, problem.kv_ends = plan.problem.kv_ends;
   plan.problem = problem;
   return {};
 }

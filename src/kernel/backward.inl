@@ -169,15 +169,18 @@ class Backward {
   }
 
   // delta is also sum_j P dP. Where a row's columns are all at hand, that is as exact as float32; dO * out has the rounding of a
-  // 16-bit out, which shows in rows that see few columns.
+  // 16-bit out, which shows in rows that see few columns. Divided by sum_j P, which is 1 but for the rounding of lse.
   bool sees_only_this_block(std::int64_t row) const {
     const Range columns = columns_of_rows(band_, {row, row + 1}, seq_.kv_len);
     return columns.begin >= block_.begin && columns.end <= block_.end;
   }
   static float exact_delta(const float* p, const float* dp, Range hull) {
-    F32 total = zero();
-    for (std::int64_t j = hull.begin; j < hull.end; j += kLanes) total = fma(load(p + j), load(dp + j), total);
-    return sum(total);
+    F32 weighted = zero(), total = zero();
+    for (std::int64_t j = hull.begin; j < hull.end; j += kLanes) {
+      weighted = fma(load(p + j), load(dp + j), weighted);
+      total = add(total, load(p + j));
+    }
+    return sum(total) == 0.0f ? 0.0f : sum(weighted) / sum(total);
   }
 
   // See Note [What is hidden may be NaN].

@@ -20,6 +20,7 @@ struct Band {
   std::int64_t left = kUnbounded;
   std::int64_t right = kUnbounded;
   bool nowhere() const { return left + right < 0; }
+  bool operator==(const Band&) const = default;
 };
 
 // One byte per (sequence, query head, row, column); strides in bytes.
@@ -29,12 +30,14 @@ struct Bytes {
   std::int64_t head_stride = 0;
   std::int64_t row_stride = 0;
   bool nonzero_hides = true;
+  bool operator==(const Bytes&) const = default;
 };
 
 struct Mask {
   Band top_left;
   Band bottom_right;
   Bytes bytes;
+  bool operator==(const Mask&) const = default;
 };
 
 // The two bands of a mask as one, for a sequence of these lengths.

@@ -14,6 +14,7 @@ struct View {
   std::int64_t batch_stride = 0;
   std::int64_t head_stride = 0;
   std::int64_t row_stride = 0;
+  bool operator==(const View&) const = default;
 };
 
 // Softmax statistics as [sequence, head, row]; both pointers null when nobody wants them.
@@ -23,6 +24,7 @@ struct Stats {
   std::int64_t batch_stride = 0;
   std::int64_t head_stride = 0;
   std::int64_t row_stride = 0;
+  bool operator==(const Stats&) const = default;
 };
 
 struct Problem {

@@ -1,0 +1,79 @@
+# The commands of this repository. Each makes what it needs, in .venv/ and build/; nothing else is touched.
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+
+VENV := .venv
+STAMPS := $(VENV)/.stamps
+JOBS ?= $(shell nproc 2>/dev/null || echo 2)
+WERROR ?= OFF
+PRESET ?= release
+
+# The newest of these that can make a virtual environment; or say `make PYTHON=/path/to/python3 ...`.
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python3.10; do \
+	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && echo $$p && break; done)
+
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+export CMAKE_BUILD_PARALLEL_LEVEL := $(JOBS)
+MAKEFLAGS += --no-print-directory
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+QUIET := $(if $(MAKE_TERMOUT),,--quiet)
+
+SOURCES := $(shell find CMakeLists.txt pyproject.toml README.md LICENSE cmake include src bench python -type f \
+	-not -name '*.pyc' 2>/dev/null)
+HAS_CMAKE := cmake --version 2>/dev/null | awk 'NR == 1 { split($$3, v, "."); exit !(v[1] > 3 || v[1] == 3 && v[2] >= 25) } END { if (!NR) exit 1 }'
+
+.PHONY: help
+help: ## Show this text
+	@echo "make <command>:"
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo "More: PYTHON=python3.12 JOBS=8 make demo;  make test PYTEST_ARGS='-k mask'"
+
+.PHONY: demo
+demo: $(STAMPS)/wheel ## Build, install into .venv, and show the library at work on real input
+	$(VENV)/bin/python -m fusedattn.demo
+
+.PHONY: bench
+bench: $(STAMPS)/wheel ## Measure against torch and against this machine's limit (BENCH_ARGS='--json out.json')
+	$(VENV)/bin/fusedattn bench $(BENCH_ARGS)
+
+.PHONY: test
+test: $(STAMPS)/wheel ctest ## Run the C++ tests and the Python tests
+	$(VENV)/bin/python -m pytest tests/python $(PYTEST_ARGS)
+
+.PHONY: ctest
+ctest: build
+	ctest --preset $(PRESET) -j $(JOBS)
+
+.PHONY: build
+build: $(STAMPS)/requirements ## Build the C and C++ library and its tests in build/release
+	cmake --preset $(PRESET) -DFUSEDATTN_DEVELOPER=$(WERROR)
+	cmake --build --preset $(PRESET) -j $(JOBS)
+
+.PHONY: wheel
+wheel: $(STAMPS)/wheel
+
+.PHONY: clean
+clean: ## Remove everything these commands made
+	rm -rf $(VENV) build dist
+
+$(STAMPS)/venv:
+	@if [ -z "$(PYTHON)" ]; then echo "No Python of version 3.10 or newer that can make a virtual environment was found" \
+		"(on Debian: apt-get install python3 python3-venv)." >&2; exit 1; fi
+	@if ! command -v $${CXX:-c++} >/dev/null; then echo "No C++ compiler was found (on Debian: apt-get install g++)." >&2; exit 1; fi
+	rm -rf $(VENV)
+	$(PYTHON) -m venv $(VENV)
+	mkdir -p $(STAMPS)
+	touch $@
+
+$(STAMPS)/requirements: requirements/build.txt requirements/cmake.txt requirements/test.txt $(STAMPS)/venv
+	$(VENV)/bin/python -m pip install $(QUIET) -r requirements/build.txt -r requirements/test.txt
+	if ! $(HAS_CMAKE); then $(VENV)/bin/python -m pip install $(QUIET) -r requirements/cmake.txt; fi
+	touch $@
+
+$(STAMPS)/wheel: $(STAMPS)/requirements $(SOURCES)
+	rm -rf dist
+	$(VENV)/bin/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+	$(VENV)/bin/python -m pip install --quiet --no-deps --force-reinstall dist/fusedattn-*.whl
+	touch $@

@@ -1,0 +1,8 @@
+"""fusedattn: fused attention for CPUs, forward and backward, for torch tensors and NumPy arrays."""
+
+from . import _native
+from .front import attention
+from .mask import Mask, causal, window
+
+__all__ = ["Mask", "attention", "causal", "window"]
+__version__ = _native.version()

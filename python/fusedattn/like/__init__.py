@@ -1,0 +1,1 @@
+"""Attention functions under the names and signatures of other libraries, one module each."""

@@ -1,0 +1,174 @@
+"""Runs the library on plain CPU torch tensors, forward and backward: what the torch operators compute."""
+
+import torch
+
+from . import _native
+from .problem import Call, Calls, Operand, Terms, announce_copy, check_ends, check_packed_mask
+
+_DTYPES = {
+    torch.float32: _native.FLOAT32,
+    torch.bfloat16: _native.BFLOAT16,
+    torch.float16: _native.FLOAT16,
+}
+_forward_calls = Calls()
+_backward_calls = Calls()
+
+
+def forward(q, k, v, mask, cu_seqlens_q, cu_seqlens_k, *terms, stats=True):
+    """(out, max, sum) as ops.py defines them; with stats=False max and sum are None and not computed."""
+    if cu_seqlens_q is not None:
+        cu_seqlens_q, cu_seqlens_k = _checked_ends(q, k, mask, cu_seqlens_q, cu_seqlens_k)
+    key = (
+        q.dtype, q.shape, q.stride(), k.dtype, k.shape, k.stride(), v.dtype, v.shape, v.stride(), terms,
+        None if mask is None else (mask.is_cpu, mask.dtype, mask.shape, mask.stride()),
+        None if cu_seqlens_q is None else cu_seqlens_q.shape,
+    )  # fmt: skip
+    call = _forward_calls.get(key)
+    if call is None:
+        _check_tensors({"k": k, "v": v}, q, mask)
+        q, k, v, mask, copied = _with_rows(q=q, k=k, v=v, mask=mask)
+        if copied:
+            return forward(q, k, v, mask, cu_seqlens_q, cu_seqlens_k, *terms, stats=stats)
+        call = _forward_calls.keep(key, _forward_call(q, k, v, mask, cu_seqlens_q, Terms(*terms)))
+    out = q.new_empty(call.out_shape)
+    call.q.data, call.k.data = q.data_ptr(), k.data_ptr()
+    call.v.data, call.out.data = v.data_ptr(), out.data_ptr()
+    if mask is not None or cu_seqlens_q is not None:
+        _point(call, mask, cu_seqlens_q, cu_seqlens_k)
+    if stats:
+        row_max = q.new_empty(call.stats_shape, dtype=torch.float32)
+        row_sum = torch.empty_like(row_max)
+        call.stats.max, call.stats.sum = row_max.data_ptr(), row_sum.data_ptr()
+    else:
+        row_max = row_sum = None
+        call.stats.max = call.stats.sum = None
+    status = _native.problem_forward(call.address, None)
+    if status:
+        _native.refuse(status)
+    return out, row_max, row_sum
+
+
+def backward(d_out, q, k, v, out, row_max, row_sum, mask, cu_seqlens_q, cu_seqlens_k, *terms, needs):
+    """(dq, dk, dv), contiguous, shaped as q, k, v; an empty [0] for each that needs does not ask for."""
+    if cu_seqlens_q is not None:
+        cu_seqlens_q, cu_seqlens_k = _checked_ends(q, k, mask, cu_seqlens_q, cu_seqlens_k)
+    row_max, row_sum = row_max.contiguous(), row_sum.contiguous()
+    key = (
+        row_max.dtype, row_max.shape, row_sum.dtype, row_sum.shape,
+        q.dtype, q.shape, q.stride(), k.dtype, k.shape, k.stride(), v.dtype, v.shape, v.stride(), terms,
+        d_out.dtype, d_out.shape, d_out.stride(), out.dtype, out.shape, out.stride(),
+        None if mask is None else (mask.is_cpu, mask.dtype, mask.shape, mask.stride()),
+        None if cu_seqlens_q is None else cu_seqlens_q.shape,
+    )  # fmt: skip
+    call = _backward_calls.get(key)
+    if call is None:
+        _check_tensors({"k": k, "v": v, "out": out, "d_out": d_out}, q, mask)
+        d_out, q, k, v, out, mask, copied = _with_rows(d_out=d_out, q=q, k=k, v=v, out=out, mask=mask)
+        if copied:
+            return backward(
+                d_out, q, k, v, out, row_max, row_sum, mask, cu_seqlens_q, cu_seqlens_k, *terms, needs=needs
+            )
+        call = _forward_call(q, k, v, mask, cu_seqlens_q, Terms(*terms))
+        _check_statistics(call, row_max, row_sum)
+        _lay_gradients(call, d_out, q, k, v, out)
+        _backward_calls.keep(key, call)
+    call.q.data, call.k.data = q.data_ptr(), k.data_ptr()
+    call.v.data, call.out.data = v.data_ptr(), out.data_ptr()
+    call.stats.max, call.stats.sum, call.d_out.data = row_max.data_ptr(), row_sum.data_ptr(), d_out.data_ptr()
+    if mask is not None or cu_seqlens_q is not None:
+        _point(call, mask, cu_seqlens_q, cu_seqlens_k)
+    gradients = [t.new_empty(t.shape if need else 0) for t, need in zip((q, k, v), needs)]
+    for view, gradient, need in zip((call.dq, call.dk, call.dv), gradients, needs):
+        view.data = gradient.data_ptr() if need else None
+    status = _native.problem_backward(call.address, None)
+    if status:
+        _native.refuse(status)
+    return tuple(gradients)
+
+
+def _forward_call(q, k, v, mask, cu_seqlens, terms: Terms) -> Call:
+    sequences = None if cu_seqlens is None else cu_seqlens.shape[0] - 1
+    call = Call(terms, _DTYPES[q.dtype], _operand(q), _operand(k), _operand(v), sequences)
+    call.lay_fresh("out", call.out_shape)
+    if mask is not None:
+        call.lay_mask(_operand(mask), terms.nonzero_hides)
+    return call
+
+
+def _check_statistics(call: Call, row_max, row_sum) -> None:
+    for name, statistic in (("max", row_max), ("sum", row_sum)):
+        if statistic.shape != call.stats_shape or statistic.dtype != torch.float32:
+            raise ValueError(
+                f"{name} is {statistic.dtype} of shape {tuple(statistic.shape)}; accepted is torch.float32 of"
+                f" shape {tuple(call.stats_shape)}"
+            )
+
+
+def _lay_gradients(call: Call, d_out, q, k, v, out) -> None:
+    for name, tensor in (("out", out), ("d_out", d_out)):
+        if tensor.shape != call.out_shape:
+            raise ValueError(f"{name} has shape {tuple(tensor.shape)}; accepted is {tuple(call.out_shape)}")
+        call.lay(name, _operand(tensor))
+    for name, tensor in (("dq", q), ("dk", k), ("dv", v)):
+        call.lay_fresh(name, tensor.shape)
+
+
+def _operand(tensor) -> Operand:
+    return Operand(tuple(tensor.shape), tensor.stride())
+
+
+def _point(call: Call, mask, cu_seqlens_q, cu_seqlens_k) -> None:
+    """Gives a call the addresses of the mask bytes and of the sequence ends (which skip the leading 0)."""
+    if mask is not None:
+        call.mask.bytes = mask.data_ptr()
+    if cu_seqlens_q is not None:
+        call.problem.q_ends = cu_seqlens_q.data_ptr() + 8
+        call.problem.kv_ends = cu_seqlens_k.data_ptr() + 8
+
+
+def _checked_ends(q, k, mask, cu_seqlens_q, cu_seqlens_k):
+    """Both arrays as contiguous int64, once they are cumulative lengths that fit the rows and the mask."""
+    ends = []
+    for name, cu_seqlens, rows in (("cu_seqlens_q", cu_seqlens_q, q), ("cu_seqlens_k", cu_seqlens_k, k)):
+        if (
+            cu_seqlens.dim() != 1
+            or cu_seqlens.dtype not in (torch.int32, torch.int64)
+            or not cu_seqlens.is_cpu
+        ):
+            raise ValueError(
+                f"{name} is {cu_seqlens.dtype} of shape {tuple(cu_seqlens.shape)} on {cu_seqlens.device};"
+                " accepted is one dimension of int32 or int64 on the CPU"
+            )
+        ends.append(cu_seqlens.tolist())
+        check_ends(name, ends[-1], rows.shape[0])
+    if len(ends[0]) != len(ends[1]):
+        raise ValueError(
+            f"cu_seqlens_q has {len(ends[0])} entries, cu_seqlens_k {len(ends[1])}; accepted is equal"
+        )
+    if mask is not None:
+        check_packed_mask(mask.shape, *ends)
+    return cu_seqlens_q.to(torch.int64).contiguous(), cu_seqlens_k.to(torch.int64).contiguous()
+
+
+def _check_tensors(others: dict, q, mask) -> None:
+    if q.dtype not in _DTYPES:
+        raise ValueError(f"q has dtype {q.dtype}; accepted are {', '.join(map(str, _DTYPES))}")
+    for name, tensor in {"q": q, **others}.items():
+        if not tensor.is_cpu:
+            raise ValueError(f"{name} is on device {tensor.device}; accepted is the CPU")
+        if tensor.dtype != q.dtype:
+            raise ValueError(f"{name} has dtype {tensor.dtype}; accepted is q's dtype, {q.dtype}")
+    if mask is not None and (not mask.is_cpu or mask.dtype not in (torch.bool, torch.uint8)):
+        raise ValueError(
+            f"mask is {mask.dtype} on {mask.device}; accepted is torch.bool (or uint8) on the CPU"
+        )
+
+
+def _with_rows(**tensors):
+    """The tensors, copied where their last dimension is not contiguous, and whether any was."""
+    copied = False
+    for name, tensor in tensors.items():
+        if tensor is not None and tensor.dim() and not _operand(tensor).has_rows():
+            announce_copy(name, tensor.shape, tensor.stride(-1), tensor.element_size())
+            tensors[name], copied = tensor.clone(memory_format=torch.contiguous_format), True
+    return *tensors.values(), copied

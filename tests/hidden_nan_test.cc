@@ -1,0 +1,44 @@
+// hidden_nan_test.cc: NaN in a key or value reaches no row to which the column is hidden.
+#include "everywhere.h"
+
+using namespace fusedattn::tests;
+
+// A key, value, query or gradient that is hidden from everyone may hold anything.
+TEST(what_nobody_sees_may_be_nan) {
+  for_all("unseen NaN", [](Case c, int32_t dtype, const fusedattn_options& options) {
+    c.bottom_right = {FUSEDATTN_UNBOUNDED,
+                      -1};  // the last column of a sequence, and where it is as long, the first row
+    const Tensors clean(c, dtype), dirty(c, dtype);
+    for (int64_t b = 0; b < c.batch; ++b) {
+      const Sequence s = sequence_of(c, b);
+      const int64_t batch = packed(c) ? 0 : b, last = s.kv_begin + s.kv_len - 1;
+      for (int64_t h = 0; h < c.kv_heads; ++h) {
+        for (int64_t d = 0; d < c.dim; ++d) std::memset(dirty.k.at(batch, h, last, d), 0xFF, format_of(dtype).bytes);
+        for (int64_t d = 0; d < c.dim_v; ++d) std::memset(dirty.v.at(batch, h, last, d), 0xFF, format_of(dtype).bytes);
+      }
+    }
+    if (run_both(clean.problem(), options) && run_both(dirty.problem(), options)) check_same_results(dirty, clean);
+  });
+}
+
+// A value that one row sees reaches no other row.
+TEST(nan_reaches_only_rows_that_see_it) {
+  for_all("seen NaN", [](const Case& c, int32_t dtype, const fusedattn_options& options) {
+    if (c.name != "causal") return;
+    const Tensors clean(c, dtype), dirty(c, dtype);
+    for (int64_t d = 0; d < c.dim_v; ++d) {  // seen by the last row of two heads alone
+      std::memset(dirty.v.at(0, 0, c.kv_len - 1, d), 0xFF, format_of(dtype).bytes);
+    }
+    if (!run_both(clean.problem(), options) || !run_both(dirty.problem(), options)) return;
+    CHECK(std::isnan(dirty.out.get(0, 0, c.q_len - 1, 0)));
+    int64_t differing = 0;
+    for (const auto& [a, b] : {std::pair{&clean.out, &dirty.out}, std::pair{&clean.dq, &dirty.dq}}) {
+      a->each([&](auto batch, auto n, auto i, auto d) {
+        if (i < c.q_len - 1) differing += a->get(batch, n, i, d) != b->get(batch, n, i, d);
+      });
+    }
+    CHECK_EQ(differing, 0);
+  });
+}
+
+TEST_MAIN()

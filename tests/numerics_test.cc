@@ -1,0 +1,47 @@
+// numerics_test.cc: every case, on every lane this machine runs, in every type, forward and backward, against the
+// reference.
+#include <cstdlib>
+
+#include "calls.h"
+#include "golden.h"
+
+using namespace fusedattn::tests;
+
+namespace {
+
+// Arithmetic in float32 leaves about 2e-6 of the largest element behind whatever the storage type. A lane that
+// multiplies bfloat16 directly also rounds probabilities and score gradients to 8 bits, half a unit of which is 2^-9.
+Tolerance tolerance_of(const std::string& lane, int32_t dtype) {
+  const bool dot = dtype == FUSEDATTN_BFLOAT16 && lane.find("bf16") != std::string::npos;
+  return dot ? Tolerance{.arithmetic = 1.0 / 256, .cancelled = 1e-4} : Tolerance{.arithmetic = 2e-6, .cancelled = 1e-6};
+}
+
+void hold_to_reference(const Case& c, int32_t dtype, const std::vector<std::string>& lanes) {
+  const std::vector<GoldenHead> golden = golden_of(Tensors(c, dtype));
+  for (const std::string& lane : lanes) {
+    check::run(c.name + "/" + format_of(dtype).name + "/" + lane, [&] {
+      const Tensors t(c, dtype);
+      if (!run_both(t.problem(), options_for(lane.c_str()))) return;
+      compare_forward(t, golden, tolerance_of(lane, dtype));
+      compare_backward(t, golden, tolerance_of(lane, dtype));
+    });
+  }
+}
+
+}  // namespace
+
+// An argument of the program selects the cases whose name contains it; FUSEDATTN_TEST_MFLOPS leaves out the larger
+// ones.
+int main(int argc, char** argv) {
+  const std::string filter = argc > 1 ? argv[1] : "";
+  const char* most = std::getenv("FUSEDATTN_TEST_MFLOPS");
+  const double most_flops = most != nullptr ? 1e6 * std::atof(most) : INFINITY;
+  const std::vector<std::string> lanes = runnable_lanes("numerics");
+  for (const Case& c : numerics_cases()) {
+    if (c.name.find(filter) == std::string::npos || forward_flops(c) + backward_flops(c) > most_flops) continue;
+    for (const int32_t dtype : {FUSEDATTN_FLOAT32, FUSEDATTN_BFLOAT16, FUSEDATTN_FLOAT16}) {
+      hold_to_reference(c, dtype, lanes);
+    }
+  }
+  return check::run_all("");
+}

@@ -1,0 +1,69 @@
+"""The C++ tests on machines this one is not: older x86-64 processors and 64-bit Arm, emulated by qemu-user."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+BUILD = Path(os.environ.get("FUSEDATTN_BUILD_DIR", ROOT / "build" / "release"))
+SECONDS = 900
+
+# Programs that start no process of their own, which qemu-user would run on this machine instead. Where vectors are slow to
+# emulate, some cases stand for all: numerics_test takes a part of their names.
+PROGRAMS = ["reference_test", "merge_test", "capi_c99"]
+CASES = ["len1", "grouped", "packed", "causal_br", "window_br", "bytes"]
+
+
+def run(command: list[str]) -> str:
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=SECONDS)
+    assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-4000:]}{done.stderr[-4000:]}"
+    return done.stdout
+
+
+x86_64_emulated = [
+    pytest.mark.skipif(platform.machine() != "x86_64", reason="emulates x86-64 on x86-64"),
+    pytest.mark.skipif(not shutil.which("qemu-x86_64"), reason="qemu-x86_64 is not installed (Debian: qemu-user)"),
+]
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small program on the library, that prints the lane it was given."""
+    made = tmp_path_factory.mktemp("program") / "from_c"
+    source = ROOT / "tests" / "install" / "consumer.c"
+    paths = [f"-I{ROOT}/include", f"-L{BUILD}", f"-Wl,-rpath,{BUILD}"]
+    run([os.environ.get("CC", "cc"), "-std=c99", str(source), "-o", str(made), *paths, "-lfusedattn", "-lm"])
+    return made
+
+
+@pytest.mark.parametrize(("cpu", "lane"), [("Nehalem", "baseline"), ("Haswell", "avx2")])
+class TestOldCpu:
+    pytestmark = x86_64_emulated
+
+    def test_takes_the_lane_it_runs(self, cpu: str, lane: str, program: Path) -> None:
+        assert f"lane {lane}," in run(["qemu-x86_64", "-cpu", cpu, "-U", "FUSEDATTN_ISA", str(program)])
+
+    def test_cpp_tests(self, cpu: str, lane: str) -> None:
+        emulated = ["qemu-x86_64", "-cpu", cpu, "-U", "FUSEDATTN_ISA", "-E", f"FUSEDATTN_TEST_LANE={lane}"]
+        for program in PROGRAMS:
+            run([*emulated, str(BUILD / "tests" / program)])
+        for case in CASES:
+            run([*emulated, str(BUILD / "tests" / "numerics_test"), case])
+
+
+@pytest.mark.skipif(not shutil.which("aarch64-linux-gnu-g++"), reason="no cross compiler (Debian: g++-aarch64-linux-gnu)")
+@pytest.mark.skipif(not shutil.which("qemu-aarch64"), reason="qemu-aarch64 is not installed (Debian: qemu-user)")
+def test_aarch64() -> None:
+    build = ROOT / "build" / "aarch64"
+    toolchain = ROOT / "cmake" / "aarch64-linux-gnu.cmake"
+    run(["cmake", "--preset", "release", "-B", str(build), f"-DCMAKE_TOOLCHAIN_FILE={toolchain}"])
+    run(["cmake", "--build", str(build), "-j", str(os.cpu_count())])
+    emulated = ["qemu-aarch64", "-L", "/usr/aarch64-linux-gnu"]
+    for program in [*PROGRAMS, "numerics_test"]:
+        run([*emulated, str(build / "tests" / program)])

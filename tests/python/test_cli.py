@@ -1,0 +1,133 @@
+"""test_cli.py: the command `fusedattn`: what it prints, what it writes, and how it ends."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from fusedattn import _native, checks, info
+
+
+def run(*arguments, **environment):
+    """The command's finished process, its output as text."""
+    changes = {"NO_COLOR": "1", **environment}
+    command = [sys.executable, "-m", "fusedattn", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env=os.environ | changes, timeout=300)
+
+
+def test_help_names_the_commands():
+    text = run("--help").stdout
+    assert all(command in text for command in ("info", "check", "bench", "demo"))
+
+
+def test_info_as_text():
+    result = run("info")
+    assert result.returncode == 0 and "\x1b" not in result.stdout
+    assert _native.version() in result.stdout
+    for lane, refusal in _native.lanes():
+        assert lane in result.stdout and refusal in result.stdout
+
+
+def test_info_as_json():
+    facts = json.loads(run("info", "--json", FUSEDATTN_NUM_THREADS="3").stdout)
+    assert facts["threads"] == 3 and facts["environment"]["FUSEDATTN_NUM_THREADS"] == "3"
+    assert facts["lane"] == _native.lane_chosen() or os.environ.get("FUSEDATTN_ISA")
+    assert {lane["name"] for lane in facts["lanes"]} == {name for name, _ in _native.lanes()}
+
+
+def test_info_without_a_lane_says_so():
+    result = run("info", FUSEDATTN_ISA="mmx")
+    assert result.returncode == 1 and "mmx" in result.stdout
+
+
+def test_check_of_one_lane():
+    result = run("check", "--json", FUSEDATTN_ISA="baseline")
+    assert result.returncode == 0, result.stdout + result.stderr
+    report = json.loads(result.stdout)
+    assert report["passed"] and {row["lane"] for row in report["results"]} == {"baseline"}
+    assert {row["dtype"] for row in report["results"]} == {"fp32", "bf16", "fp16"}
+    assert {row["tensor"] for row in report["results"]} == {"out", "dq", "dk", "dv", "lse"}
+    assert "avx2" in report["not_checked"] or len(_native.lanes()) == 1
+
+
+def test_check_of_a_lane_that_does_not_run():
+    result = run("check", FUSEDATTN_ISA="mmx")
+    assert result.returncode == 2 and result.stderr.startswith("fusedattn: FUSEDATTN_ISA")
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("damage", ["out", "dk", "max"])
+def test_check_finds_a_wrong_result(monkeypatch, damage):
+    original = checks._computed
+
+    def damaged(*arguments):
+        result = original(*arguments)
+        result[damage].flat[7] += 0.5
+        return result
+
+    monkeypatch.setattr(checks, "_computed", damaged)
+    monkeypatch.setattr(checks, "CASES", checks.CASES[:1])
+    failed = {outcome.tensor for outcome in checks.run([_native.lane_chosen()]) if not outcome.passed}
+    assert failed == {"lse" if damage == "max" else damage}
+
+
+def test_storage_types_round_to_nearest_even():
+    import numpy as np
+
+    values = np.array([1.0, 1.00390625, 1.01171875, -2.5, 3.0e38])
+    assert checks.decode(checks.encode(values, "bf16")).tolist()[:4] == [1.0, 1.0, 1.015625, -2.5]
+    assert checks.decode(checks.encode(values[:4], "fp16"))[3] == -2.5
+
+
+def test_bench_of_one_small_cell(tmp_path):
+    pytest.importorskip("torch")
+    target = tmp_path / "bench.json"
+    result = run(
+        "bench", "--cells", "1,2,64,32:causal", "--dtype", "bf16", "--budget", "2", "--json", str(target)
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "1,2,64,32" in result.stdout and "\x1b" not in result.stdout
+    assert "1/2 [1,2,64,32] causal bf16 forward" in result.stderr
+    report = json.loads(target.read_text())
+    assert report["machine"]["version"] == _native.version()
+    assert [row["direction"] for row in report["results"]] == ["forward", "backward"]
+    for row in report["results"]:
+        assert {"fusedattn", "torch"} <= set(row["peers"])
+        assert row["peers"]["torch"]["ratio"][0] > 0 and row["limit_gflops"] > 0
+        assert max(row["errors"].values()) < 2e-2
+
+
+def test_bench_draws_a_chart(tmp_path):
+    pytest.importorskip("torch")
+    pytest.importorskip("matplotlib")
+    target = tmp_path / "bench.png"
+    options = ["--cells", "1,1,32,16", "--dtype", "fp32", "--alone", "--budget", "1", "--plot", str(target)]
+    result = run("bench", *options)
+    assert result.returncode == 0, result.stderr
+    assert target.read_bytes().startswith(b"\x89PNG")
+
+
+def test_bench_of_the_machine_alone(tmp_path):
+    target = tmp_path / "probe.json"
+    result = run("bench", "--probe", "--json", str(target))
+    assert result.returncode == 0, result.stderr
+    assert "GFLOP/s" in result.stdout and "exp" in json.loads(target.read_text())["rates"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--dtype", "fp64"], "--dtype is 'fp64'; accepted are fp32, bf16, fp16"),
+        (["--cells", "1,2"], "cell is '1,2'; accepted are"),
+    ],
+)
+def test_bench_refuses_in_a_sentence(arguments, sentence):
+    pytest.importorskip("torch")
+    result = run("bench", *arguments)
+    assert result.returncode == 2 and sentence in result.stderr and "Traceback" not in result.stderr
+
+
+def test_the_cpu_has_a_name():
+    assert info.cpu_model() and info.usable_cpus() >= 1

@@ -1,0 +1,93 @@
+"""What npu_fusion_attention refuses: sentences that name the argument, its value and what is accepted."""
+
+import pytest
+import torch
+from fusedattn.like.torch_npu import npu_fusion_attention
+from test_like_torch_npu import COMPRESSED, check_packed, draw, draw_packed
+
+MASK = torch.zeros(37, 53, dtype=torch.bool)
+REFUSED = [
+    (dict(head_num=0), "head_num is 0"),
+    (dict(head_num=3), "head_num is 3; query has 4 heads"),
+    (dict(input_layout=""), "input_layout is ''; accepted are BSH"),
+    (dict(input_layout="BND"), "input_layout is 'BND'"),
+    (dict(input_layout="BSH"), "query has shape .* BSH needs 3 dimensions"),
+    (dict(keep_prob=0.0), "keep_prob is 0.0; accepted"),
+    (dict(keep_prob=1.5), "keep_prob is 1.5"),
+    (dict(keep_prob=float("nan")), "keep_prob is nan"),
+    (dict(sparse_mode=-1), "sparse_mode is -1"),
+    (dict(sparse_mode=7), "sparse_mode is 7; accepted with input_layout BNSD"),
+    (dict(softmax_layout="SBH"), "softmax_layout is 'SBH'"),
+    (dict(softmax_layout="TND"), "softmax_layout is 'TND' with input_layout BNSD"),
+    (dict(actual_seq_qlen=[3]), "actual_seq_qlen is given with input_layout BNSD"),
+    (dict(key=torch.ones(2, 3, 53, 40), value=torch.ones(2, 3, 53, 24)), "key has 3 heads"),
+    (dict(key=torch.ones(2, 2, 53, 41)), "key has head size 41"),
+    (dict(value=torch.ones(2, 2, 53, 41)), "value has head size 41; accepted is at most"),
+    (dict(value=torch.ones(2, 2, 52, 24)), "value has 2 heads and 52 rows"),
+    (dict(key=torch.ones(1, 2, 53, 40)), "key has batch 1"),
+    (dict(key=torch.ones(2, 2, 53, 40).half()), "key has dtype torch.float16"),
+    (dict(value=None), "value is a NoneType"),
+    (dict(atten_mask=torch.zeros(37, 53)), "atten_mask has dtype torch.float32"),
+    (dict(atten_mask=torch.zeros(36, 53, dtype=torch.bool)), r"atten_mask has shape \[36, 53\]"),
+    (dict(atten_mask=torch.zeros(1, 4, 37, 53, dtype=torch.bool)), "atten_mask has shape"),
+    (dict(atten_mask=torch.zeros(2, 37, 53, dtype=torch.bool)), "atten_mask has shape"),
+    (dict(atten_mask=MASK, sparse_mode=2), r"sparse_mode 2 takes the compressed \[2048, 2048\]"),
+    (dict(atten_mask=MASK, pre_tockens=-3, next_tockens=-1), "pre_tockens is -3, next_tockens is -1"),
+    (dict(atten_mask=MASK, pre_tockens=-3, next_tockens=2), "pre_tockens leaves no column"),
+    (dict(atten_mask=MASK, pre_tockens=3, next_tockens=-4), "next_tockens leaves no column"),
+]
+NOT_COMPUTED = [
+    (dict(pse=torch.ones(2, 4, 37, 53)), r"pse is a tensor of shape \[2, 4, 37, 53\]"),
+    (dict(padding_mask=torch.ones(2)), "padding_mask is"),
+    (dict(keep_prob=0.9), "keep_prob is 0.9; dropout is not computed"),
+    (dict(prefix=[1, 2]), r"prefix is \[1, 2\]"),
+    (dict(sink=torch.ones(4)), "sink is"),
+    (dict(dropout_mask=torch.ones(4).byte()), "dropout_mask is"),
+    (dict(atten_mask=MASK, sparse_mode=5), "sparse_mode is 5 with atten_mask"),
+    (dict(atten_mask=MASK, sparse_mode=6), "sparse_mode is 6 with atten_mask"),
+]
+
+
+def call(**given):
+    query, key, value, _ = draw()
+    base = dict(query=query, key=key, value=value, head_num=4, input_layout="BNSD")
+    return npu_fusion_attention(**base | given)
+
+
+@pytest.mark.parametrize(("given", "sentence"), REFUSED, ids=[sentence for _, sentence in REFUSED])
+def test_refused(given, sentence):
+    with pytest.raises(RuntimeError, match=sentence):
+        call(**given)
+
+
+@pytest.mark.parametrize(("given", "sentence"), NOT_COMPUTED, ids=[sentence for _, sentence in NOT_COMPUTED])
+def test_not_computed(given, sentence):
+    with pytest.raises(NotImplementedError, match=sentence):
+        call(**given)
+
+
+PACKED_REFUSED = [
+    (dict(actual_seq_qlen=None), "actual_seq_qlen is None"),
+    (dict(actual_seq_kvlen=[]), r"actual_seq_kvlen is \[\]"),
+    (dict(actual_seq_qlen=[60]), "actual_seq_qlen has 1 entries"),
+    (dict(actual_seq_qlen=[5, 5, 42, 30, 43, 60]), "actual_seq_qlen is .*decreasing at the end alone"),
+    (dict(actual_seq_kvlen=[7, 19, 60, 60, 63, 91]), "actual_seq_kvlen ends with 91"),
+    (dict(sparse_mode=5), "sparse_mode is 5; accepted with input_layout TND"),
+    (dict(atten_mask=torch.zeros(36, 41, dtype=torch.bool)), r"atten_mask has shape \[36, 41\]"),
+    (dict(atten_mask=torch.zeros(60, 90, dtype=torch.bool)), "one mask over all packed rows"),
+    (dict(atten_mask=COMPRESSED, sparse_mode=7), "sparse_mode is 7 with atten_mask"),
+    (dict(atten_mask=torch.zeros(37, 41, dtype=torch.bool), next_tockens=-1), "next_tockens is -1"),
+    (dict(atten_mask=COMPRESSED, sparse_mode=4, pre_tockens=-1), "pre_tockens is -1"),
+    (
+        dict(atten_mask=COMPRESSED, sparse_mode=3, actual_seq_kvlen=[4, 19, 60, 60, 63, 90]),
+        "q length <= kv length",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"), PACKED_REFUSED, ids=[sentence for _, sentence in PACKED_REFUSED]
+)
+def test_packed_refused(given, sentence):
+    with pytest.raises(RuntimeError, match=sentence):
+        check_packed(draw_packed(), **given)

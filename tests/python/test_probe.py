@@ -1,0 +1,77 @@
+"""test_probe.py: the limit probe: which streams it has, that its rates are sane, and how it refuses."""
+
+import pytest
+
+from fusedattn import _native, probe
+
+BRIEF = 0.004  # seconds; these tests look at plausibility, not at speed
+
+
+def running() -> list[str]:
+    return [name for name, refusal in probe.streams().items() if not refusal]
+
+
+def test_the_baseline_always_runs():
+    assert probe.stream_of("float32", "baseline") in running()
+
+
+@pytest.mark.parametrize("stream", running())
+def test_a_stream_that_runs_has_a_rate(stream):
+    assert 0.1 < probe.flops(stream, 1, BRIEF) < 1e4
+
+
+def test_threads_are_taken():
+    assert probe.flops(running()[0], 2, BRIEF) > 0.1
+
+
+def test_wider_vectors_are_not_slower():
+    rates = {name: max(probe.flops(name, 1, BRIEF) for _ in range(5)) for name in running()}
+    if "avx2.fma32" in rates:
+        assert rates["avx2.fma32"] > 1.2 * rates["sse2.muladd32"]
+
+
+def test_every_lane_of_the_library_has_a_limit():
+    for lane, refusal in _native.lanes():
+        for dtype in ("float32", "bfloat16", "float16", "fp32", "bf16", "fp16"):
+            assert probe.stream_of(dtype, lane) in probe.streams()
+        if not refusal:
+            assert probe.limit("float32", lane, 1, BRIEF) > 0
+
+
+def test_bf16_is_limited_by_the_dot_product_only_where_the_lane_has_one():
+    assert probe.stream_of("bfloat16", "avx512_bf16") == "avx512.bf16dot"
+    assert probe.stream_of("float16", "avx512_bf16") == "avx512.fma32"
+    assert probe.stream_of("bfloat16", "avx2") == "avx2.fma32"
+
+
+def test_a_stream_that_does_not_run_says_why():
+    for name, refusal in probe.streams().items():
+        if refusal:
+            with pytest.raises(probe.ProbeError, match=f"{name} does not run here: the CPU"):
+                probe.flops(name, 1, BRIEF)
+
+
+def test_unknown_names_are_refused():
+    with pytest.raises(ValueError, match="dtype is 'int8'; accepted are float32, bfloat16, float16"):
+        probe.limit("int8", "baseline")
+    with pytest.raises(ValueError, match="lane is 'mmx'; accepted are"):
+        probe.limit("float32", "mmx")
+    with pytest.raises(probe.ProbeError, match="no stream 'x87'"):
+        probe.flops("x87")
+
+
+@pytest.mark.parametrize(
+    ("threads", "seconds"), [(0, 0.01), (1025, 0.01), (1, 0.0), (1, 61.0), (1, float("nan"))]
+)
+def test_arguments_out_of_range_are_refused(threads, seconds):
+    with pytest.raises(probe.ProbeError, match="accepted are"):
+        probe.flops(running()[0], threads, seconds)
+
+
+def test_memory_rates():
+    assert 0.01 < probe.exponentials(1, BRIEF) < 1e3
+    assert 0.1 < probe.bandwidth(16 << 10, 2, BRIEF) < 1e5
+    with pytest.raises(probe.ProbeError, match="4096 bytes"):
+        probe.bandwidth(100)
+    with pytest.raises(probe.ProbeError, match="fit the memory"):
+        probe.bandwidth(1 << 60, 1, BRIEF)

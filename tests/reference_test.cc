@@ -1,0 +1,140 @@
+// reference_test.cc: the reference itself. Gradients against finite differences, identities of softmax, laws of merge.
+#include "check.h"
+#include "golden.h"
+#include "reference/backward.h"
+#include "reference/merge.h"
+
+using namespace fusedattn::tests;
+
+namespace {
+
+// sum(out * d_out), the number whose gradients the backward computes.
+template <class Sees>
+double objective(const Head& head, const Matrix& d_out, const Sees& visible) {
+  return fusedattn::reference::dot(fusedattn::reference::attention(head, visible).out.values.data(),
+                                   d_out.values.data(), d_out.rows * d_out.cols);
+}
+
+// Central differences in every element of `parameter`, a matrix inside head.
+template <class Sees>
+void check_gradient(Head& head, Matrix& parameter, const Matrix& gradient, const Matrix& d_out, const Sees& visible) {
+  const double step = 1e-5;
+  for (std::size_t e = 0; e < parameter.values.size(); ++e) {
+    const double middle = parameter.values[e];
+    parameter.values[e] = middle + step;
+    const double above = objective(head, d_out, visible);
+    parameter.values[e] = middle - step;
+    const double below = objective(head, d_out, visible);
+    parameter.values[e] = middle;
+    CHECK_NEAR(gradient.values[e], (above - below) / (2 * step), 1e-8);
+  }
+}
+
+const Case kSmall{.name = "small", .q_len = 6, .kv_len = 9, .dim = 4, .dim_v = 3};
+
+// Attention over the columns [begin, end) alone.
+Forward part(const Head& head, const Case& c, int64_t begin, int64_t end) {
+  return fusedattn::reference::attention(
+      head, [&](int64_t i, int64_t j) { return begin <= j && j < end && sees(c, 0, 0, i, j); });
+}
+
+// The first `empty` rows see nothing, the others something.
+void check_empty_rows(const Case& c, int64_t empty) {
+  const GoldenHead golden = golden_head(Tensors(c, FUSEDATTN_FLOAT32), 0, 0);
+  const Gradients grad = fusedattn::reference::backward(golden.head, golden.forward, golden.d_out, visible_to(c, 0, 0));
+  for (int64_t i = 0; i < c.q_len; ++i) {
+    const auto at = static_cast<std::size_t>(i);
+    CHECK_EQ(golden.forward.max[at] == fusedattn::reference::kEmptyMax, i < empty);
+    CHECK_EQ(golden.forward.sum[at] == fusedattn::reference::kEmptySum, i < empty);
+    for (int64_t d = 0; i < empty && d < c.dim_v; ++d) CHECK_EQ(golden.forward.out.row(i)[d], 0.0);
+    for (int64_t d = 0; i < empty && d < c.dim; ++d) CHECK_EQ(grad.dq.row(i)[d], 0.0);
+  }
+}
+
+void check_same(const Forward& a, const Forward& b) {
+  for (std::size_t e = 0; e < a.out.values.size(); ++e) CHECK_NEAR(a.out.values[e], b.out.values[e], 1e-13);
+  for (std::size_t i = 0; i < a.max.size(); ++i) {
+    CHECK_EQ(a.max[i], b.max[i]);
+    CHECK_NEAR(a.sum[i] / b.sum[i], 1.0, 1e-13);
+  }
+}
+
+}  // namespace
+
+TEST(gradients_equal_finite_differences) {
+  for (const fusedattn_band& band : {kNoBand, kCausal, fusedattn_band{2, -1}, fusedattn_band{-4, 4}}) {
+    Case c = kSmall;
+    c.bottom_right = band;
+    const Tensors t(c, FUSEDATTN_FLOAT32);
+    Head head = head_of(t, 0, 0);
+    const Matrix d_out = matrix_of(t.d_out, 0, 0, 0, c.q_len);
+    const auto visible = [&](int64_t i, int64_t j) { return sees(c, 0, 0, i, j); };
+    const Gradients grad =
+        fusedattn::reference::backward(head, fusedattn::reference::attention(head, visible), d_out, visible);
+    check_gradient(head, head.q, grad.dq, d_out, visible);
+    check_gradient(head, head.k, grad.dk, d_out, visible);
+    check_gradient(head, head.v, grad.dv, d_out, visible);
+  }
+}
+
+TEST(probabilities_sum_to_one) {
+  const Tensors t(kSmall, FUSEDATTN_FLOAT32);
+  Head head = head_of(t, 0, 0);
+  std::fill(head.v.values.begin(), head.v.values.end(), 1.0);
+  for (const double value : part(head, kSmall, 0, 9).out.values) CHECK_NEAR(value, 1.0, 1e-14);
+}
+
+TEST(rows_that_see_nothing) {
+  Case c = kSmall;
+  c.bottom_right = {0, -5};  // i + 3 <= j <= i - 2: no row
+  for (const int64_t left : {int64_t{0}, int64_t{20}}) {
+    c.bottom_right.left = left;  // 20: j <= i - 2, the rows from 2 on
+    check_empty_rows(c, left == 0 ? c.q_len : 2);
+  }
+}
+
+TEST(merging_any_split_of_the_columns_equals_the_whole) {
+  Case c = kSmall;
+  c.bottom_right = {3, 0};
+  const Head head = head_of(Tensors(c, FUSEDATTN_FLOAT32), 0, 0);
+  const Forward whole = part(head, c, 0, 9);
+  for (int64_t split = 0; split <= 9; ++split) {
+    const Forward left = part(head, c, 0, split), right = part(head, c, split, 9);
+    check_same(fusedattn::reference::merge({left, right}), whole);
+    check_same(fusedattn::reference::merge({right, left}), whole);
+  }
+  const Forward a = part(head, c, 0, 2), b = part(head, c, 2, 5), d = part(head, c, 5, 9);
+  check_same(fusedattn::reference::merge({a, b, d}), whole);
+  check_same(fusedattn::reference::merge({fusedattn::reference::merge({a, b}), d}), whole);
+  check_same(fusedattn::reference::merge({a, fusedattn::reference::merge({b, d})}), whole);
+}
+
+TEST(storage_types_round_trip) {
+  for (const int32_t dtype : {FUSEDATTN_BFLOAT16, FUSEDATTN_FLOAT16}) {
+    for (int bits = 0; bits < 65536; ++bits) {
+      const std::uint16_t from[2] = {static_cast<std::uint16_t>(bits), 0};
+      const double value = load(dtype, from);
+      if (!std::isfinite(value)) continue;
+      std::uint16_t to[2] = {};
+      store(dtype, to, value);
+      CHECK_EQ(from[0], to[0]);
+      store(dtype, to, value + std::copysign(0.9 * half_ulp(dtype, value), value));
+      CHECK_EQ(from[0], to[0]);
+    }
+  }
+}
+
+TEST(visible_area_counts_what_is_seen) {
+  for (const Case& c : numerics_cases()) {
+    int64_t area = 0;
+    for (int64_t b = 0; b < c.batch; ++b) {
+      const Sequence s = sequence_of(c, b);
+      for (int64_t n = 0; n < c.q_heads; ++n)
+        for (int64_t i = 0; i < s.q_len; ++i)
+          for (int64_t j = 0; j < s.kv_len; ++j) area += sees(c, b, n, i, j);
+    }
+    CHECK_EQ(area, visible_area(c));
+  }
+}
+
+TEST_MAIN()

@@ -147,7 +147,7 @@ _PROTOTYPES = {
 }
 
 
-def _places() -> list[Path]:
+def places() -> list[Path]:
     """Where the library may lie: beside this file (a wheel), else the build folder of a source checkout."""
     here = Path(__file__).parent
     name = "libfusedattn.so"
@@ -155,12 +155,12 @@ def _places() -> list[Path]:
 
 
 def _load() -> ctypes.CDLL:
-    places = _places()
-    found = next((place for place in places if place.exists()), None)
+    candidates = places()
+    found = next((place for place in candidates if place.exists()), None)
     if found is None:
         raise ImportError(
             "fusedattn: its library libfusedattn.so is in none of "
-            + ", ".join(map(str, places))
+            + ", ".join(map(str, candidates))
             + "; reinstall"
             " the package, or in a source checkout run `cmake --preset release` and"
             " `cmake --build --preset release`"
@@ -176,6 +176,7 @@ def _load() -> ctypes.CDLL:
 
 
 _library = _load()
+library_path = _library._name
 
 problem_forward = _library.fusedattn_forward  # (address of Problem, address of Options or None) -> status
 problem_backward = _library.fusedattn_backward

@@ -15,7 +15,7 @@ def collect() -> dict:
     threads, owner = _native.threads()
     facts = {
         "version": _native.version(),
-        "library": _native._library._name,
+        "library": _native.library_path,
         "cpu": cpu_model(),
         "cpus": usable_cpus(),
         "system": f"{platform.system()} {platform.machine()}",

@@ -36,7 +36,7 @@ def folders() -> list[Path]:
     """Where the probe and what is built with it may lie: wherever the library itself may."""
     from fusedattn import _native
 
-    return [place.parent for place in _native._places()]
+    return [place.parent for place in _native.places()]
 
 
 def _typed(library: ctypes.CDLL) -> ctypes.CDLL:

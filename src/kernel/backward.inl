@@ -94,11 +94,13 @@ class Backward {
     inner_products<Mac>(s_.d_out, sizes_.ld_v, s_.values, sizes_.v_words, rows.size(), s_.hulls, s_.d_scores, sizes_.ld_scores);
     differentiate(rows);
     clean(rows, hides && !rows_finite, hides && !keys_finite_);
-    outer_products<Mac>(s_.p_pairs, sizes_.ld_scores, d_out_pairs(), rows.size(), block_.size(), s_.hulls, p_.dim_v, s_.dv,
-                        sizes_.ld_dv);
-    outer_products<Mac>(s_.ds_pairs, sizes_.ld_scores, q_pairs(), rows.size(), block_.size(), s_.hulls, p_.dim, s_.dk,
-                        sizes_.ld_dq);
-    if (item_.dq != nullptr) multiply_keys(rows);
+    rows_that_see(s_.hulls, rows.size(), block_.size(), s_.column_hulls);
+    sum_products<Mac, true>(s_.p_pairs, sizes_.ld_scores, d_out_pairs(), s_.column_hulls, block_.size(), p_.dim_v, s_.dv,
+                            sizes_.ld_dv);
+    sum_products<Mac, true>(s_.ds_pairs, sizes_.ld_scores, q_pairs(), s_.column_hulls, block_.size(), p_.dim, s_.dk, sizes_.ld_dq);
+    if (item_.dq == nullptr) return;
+    sum_products<Mac, false>(s_.ds_rows, sizes_.ld_scores, key_rows(), s_.hulls, rows.size(), p_.dim,
+                             item_.dq + rows.begin * sizes_.ld_dq, sizes_.ld_dq);
   }
 
   // What each row sees of the block; false if nothing.
@@ -216,17 +218,6 @@ class Backward {
       for (std::int64_t i = 0; i < rows.size(); ++i)
         if (sees(s_.seen[i], bytes_of_row(rows.begin + i), p_.mask.bytes.nonzero_hides, j))
           add_weighted(item_.dq + (rows.begin + i) * sizes_.ld_dq, d_scores(i)[j], k, p_.dim);
-    }
-  }
-
-  // dQ += dS K for strips of rows.
-  void multiply_keys(Range rows) {
-    for (std::int64_t i = 0; i < rows.size(); i += kStripRows) {
-      const Range hull = s_.hulls[i / kStripRows], depth{hull.begin / Mac::kDepth, hull.end / Mac::kDepth};
-      if (depth.empty()) continue;
-      multiply_strip<Mac, false>(std::min<std::int64_t>(kStripRows, rows.size() - i),
-                                 s_.ds_rows + i * sizes_.ld_scores + depth.begin, sizes_.ld_scores, key_rows(), depth, p_.dim,
-                                 item_.dq + (rows.begin + i) * sizes_.ld_dq, sizes_.ld_dq, true);
     }
   }
 

@@ -7,7 +7,7 @@ struct BackwardScratch {
   float *p_pairs, *ds_pairs, *ds_rows;              // what products read of them
   float *lse, *delta;                               // of all rows; lse in base 2
   Seen* seen;
-  Range* hulls;
+  Range *hulls, *column_hulls;                      // of strips of rows; of strips of columns, in rows
 };
 
 template <class Mac>
@@ -55,6 +55,7 @@ struct BackwardSizes {
     s.delta = arena.take<float>(q_len);
     s.seen = arena.take<Seen>(tile.rows);
     s.hulls = arena.take<Range>(tile.rows / kStripRows + 1);
+    s.column_hulls = arena.take<Range>(tile.cols / kStripRows + 1);
     return s;
   }
 };

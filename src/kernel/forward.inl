@@ -119,18 +119,10 @@ class Forward {
     }
   }
 
-  // O += P V: every panel of values meets the strips, each with the columns it sees.
+  // O += P V
   void multiply_values(Range lines) {
-    for (std::int64_t d = 0; d < p_.dim_v; d += kPanel) {
-      const std::int64_t vectors = (std::min(kPanel, p_.dim_v - d) + kLanes - 1) / kLanes;
-      for (std::int64_t i = 0; i < lines.size(); i += kStripRows) {
-        const Range hull = s_.hulls[i / kStripRows], depth{hull.begin / Mac::kDepth, hull.end / Mac::kDepth};
-        if (depth.empty()) continue;
-        kTiles<Mac, false>.of[std::min<std::int64_t>(kStripRows, lines.size() - i) - 1][vectors - 1](
-            scores(i) + depth.begin, sizes_.ld_scores(), values().at(depth.begin, d), kPanel,
-            s_.out + (lines.begin + i) * sizes_.ld_out + d, sizes_.ld_out, depth.size(), true);
-      }
-    }
+    sum_products<Mac, false>(s_.scores, sizes_.ld_scores(), values(), s_.hulls, lines.size(), p_.dim_v,
+                             s_.out + lines.begin * sizes_.ld_out, sizes_.ld_out);
   }
 
   // After a product with cleaned values: what they left out, for the lines that see it.

@@ -97,14 +97,3 @@ struct Panels {
     return data + n / kPanel * panel_stride + n % kPanel + k * row_stride;
   }
 };
-
-// A strip times all panels: C[0..rows)[0..width) (+)= A * B, A already at its first step of depth.
-template <class Mac, bool kColumns>
-FUSEDATTN_INLINE void multiply_strip(std::int64_t rows, const float* a, std::int64_t lda, const Panels& b, Range depth,
-                                     std::int64_t width, float* c, std::int64_t ldc, bool accumulate) {
-  for (std::int64_t n = 0; n < width; n += kPanel) {
-    const std::int64_t vectors = (std::min(kPanel, width - n) + kLanes - 1) / kLanes;
-    kTiles<Mac, kColumns>.of[rows - 1][vectors - 1](a, lda, b.at(depth.begin, n), b.row_stride, c + n, ldc, depth.size(),
-                                                    accumulate);
-  }
-}

@@ -19,27 +19,31 @@ void inner_products(const float* a, std::int64_t lda, const float* panels, std::
       }
 }
 
-// The rows whose strips see one of these columns.
-inline Range rows_that_see(Range columns, const Range* hulls, std::int64_t rows) {
-  Range seen;
-  for (std::int64_t t = 0; t * kStripRows < rows; ++t) {
-    if (meet(hulls[t], columns).empty()) continue;
-    const Range strip{t * kStripRows, std::min<std::int64_t>((t + 1) * kStripRows, rows)};
-    seen = seen.empty() ? strip : Range{seen.begin, strip.end};
+// C += A B for a tile (kColumns: C += A^T B): every panel of B meets all strips, so that it stays in the first-level cache. Each
+// strip sums over the depth that it has something to do with, in elements.
+template <class Mac, bool kColumns>
+void sum_products(const float* a, std::int64_t lda, const Panels& b, const Range* depths, std::int64_t rows, std::int64_t width,
+                  float* c, std::int64_t ldc) {
+  for (std::int64_t n = 0; n < width; n += kPanel) {
+    const std::int64_t vectors = (std::min(kPanel, width - n) + kLanes - 1) / kLanes;
+    for (std::int64_t i = 0; i < rows; i += kStripRows) {
+      const Range depth{depths[i / kStripRows].begin / Mac::kDepth, words<Mac>(depths[i / kStripRows].end)};
+      if (depth.empty()) continue;
+      kTiles<Mac, kColumns>.of[std::min<std::int64_t>(kStripRows, rows - i) - 1][vectors - 1](
+          kColumns ? a + depth.begin * lda + i : a + i * lda + depth.begin, lda, b.at(depth.begin, n), b.row_stride,
+          c + i * ldc + n, ldc, depth.size(), true);
+    }
   }
-  return seen;
 }
 
-// C += A^T B for strips of columns: dV += P^T dO and dK += dS^T Q.
-template <class Mac>
-void outer_products(const float* a, std::int64_t lda, const Panels& b, std::int64_t rows, std::int64_t cols, const Range* hulls,
-                    std::int64_t width, float* c, std::int64_t ldc) {
+// For every strip of columns, the rows whose strips see one of them.
+inline void rows_that_see(const Range* hulls, std::int64_t rows, std::int64_t cols, Range* seen) {
   for (std::int64_t j = 0; j < cols; j += kStripRows) {
-    const std::int64_t strip = std::min<std::int64_t>(kStripRows, cols - j);
-    const Range seen = rows_that_see({j, j + strip}, hulls, rows);
-    if (seen.empty()) continue;
-    const Range depth{seen.begin / Mac::kDepth, words<Mac>(seen.end)};
-    multiply_strip<Mac, true>(strip, a + depth.begin * lda + j, lda, b, depth, width, c + j * ldc, ldc, true);
+    Range& range = seen[j / kStripRows] = {};
+    for (std::int64_t i = 0; i < rows; i += kStripRows) {
+      if (meet(hulls[i / kStripRows], {j, std::min(j + kStripRows, cols)}).empty()) continue;
+      range = {range.empty() ? i : range.begin, std::min(i + kStripRows, rows)};
+    }
   }
 }
 

@@ -2,6 +2,8 @@
 #include "front/read.h"
 
 #include <algorithm>
+#include <cmath>
+#include <cstdio>
 #include <string>
 
 namespace fusedattn {
@@ -11,7 +13,7 @@ Status check_struct(const void* address, const char* name, std::size_t size, std
   if (address == nullptr) return Status::invalid(std::string(name) + " is NULL; accepted: the address of a fusedattn_" + name);
   if (size != expected)
     return Status::invalid(std::string(name) + ".struct_size is " + std::to_string(size) + "; accepted: " + std::to_string(expected) +
-                           ", as fusedattn_" + name + "_init sets it");
+                           ", the size of a fusedattn_" + name);
   return {};
 }
 
@@ -25,6 +27,15 @@ Stats read(const fusedattn_stats& stats) {
 
 Band read(const fusedattn_band& band) {
   return {std::clamp(band.left, -kUnbounded, kUnbounded), std::clamp(band.right, -kUnbounded, kUnbounded)};
+}
+
+// Times log2(e) it still is a float32.
+constexpr double kLargestScale = 2.3e38;
+
+std::string number(double x) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%g", x);
+  return text;
 }
 
 Status read_dtype(std::int32_t from, Dtype& to) {
@@ -45,6 +56,8 @@ Status read_problem(const fusedattn_problem* from, Problem& to) {
   to.q_len = from->q_len, to.kv_len = from->kv_len, to.dim = from->dim, to.dim_v = from->dim_v;
   to.q_ends = from->q_ends, to.kv_ends = from->kv_ends;
   to.scale = static_cast<float>(from->scale);
+  if (!(std::fabs(from->scale) <= kLargestScale))
+    return Status::invalid("scale is " + number(from->scale) + "; accepted: a finite number of at most 2.3e38");
   to.mask.top_left = read(from->mask.top_left);
   to.mask.bottom_right = read(from->mask.bottom_right);
   to.mask.bytes = {from->mask.bytes, from->mask.batch_stride, from->mask.head_stride, from->mask.row_stride,
@@ -59,6 +72,7 @@ Status read_merge(const fusedattn_merge_problem* from, Merge& to) {
   if (Status status = check_struct(from, "merge_problem", from ? from->struct_size : 0, sizeof *from); !status.ok()) return status;
   if (Status status = read_dtype(from->dtype, to.dtype); !status.ok()) return status;
   if (from->parts == nullptr) return Status::invalid("parts is NULL; accepted: the address of count partial results");
+  if (from->count < 1) return Status::invalid("count is " + std::to_string(from->count) + "; accepted: at least 1");
   to.batch = from->batch, to.heads = from->heads, to.rows = from->rows, to.dim_v = from->dim_v;
   to.parts.clear();
   for (std::int32_t t = 0; t < from->count; ++t) to.parts.push_back({read(from->parts[t].out), read(from->parts[t].stats)});

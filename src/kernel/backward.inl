@@ -50,13 +50,15 @@ class Backward {
     return bytes == nullptr ? nullptr : bytes + block_.begin;
   }
 
-  // Base-2 log-sum-exp and delta of every row. Rows that saw nothing get +inf: their probabilities become 0.
+  // Maximum, in units of the products, base-2 logarithm of the sum, and delta of every row. Rows that saw nothing get the logarithm
+  // +inf: their probabilities become 0.
   void sum_rows(Range rows) {
     for (std::int64_t i = rows.begin; i < rows.end; ++i) {
       const std::int64_t stats = stats_offset(p_, item_.b, item_.head, seq_.q_begin + i);
       const float row_max = p_.stats.max[stats], row_sum = p_.stats.sum[stats];
       const bool nothing = row_max <= -FLT_MAX || row_sum == 0.0f;
-      s_.lse[i] = nothing ? kInfinity : row_max * kLog2e + std::log2(row_sum);
+      s_.row_max[i] = nothing ? 0.0f : row_max / scaling_.rest;
+      s_.log_sum[i] = nothing ? kInfinity : std::log2(row_sum);
       const T* out = at(p_.out, item_.head, seq_.q_begin + i);
       const T* d_out = at(p_.d_out, item_.head, seq_.q_begin + i);
       F32 total = zero();
@@ -143,15 +145,17 @@ class Backward {
     }
   }
 
-  // What is hidden becomes 0 before anything is summed: until then it may hold anything, NaN included.
+  // P is at most 1 / sum, whatever the rounding of max and of the products. What is hidden becomes 0 before anything is summed:
+  // until then it may hold anything, NaN included.
   void differentiate_row(std::int64_t i, std::int64_t row) {
     const Range hull = s_.hulls[i / kStripRows];
-    const F32 factor = broadcast(scaling_.exponent), shift = broadcast(-s_.lse[row]);
+    const F32 factor = broadcast(scaling_.exponent), subtrahend = broadcast(s_.row_max[row]);
+    const F32 shift = broadcast(-s_.log_sum[row]);
     float *p = probabilities(i), *ds = d_scores(i);
     for (std::int64_t j = hull.begin; j < hull.end; j += kPanel) {
       F32 x[kPanelVectors];
 #pragma GCC unroll 16
-      for (int n = 0; n < kPanelVectors; ++n) x[n] = min(broadcast(127.0f), fma(load(p + j + n * kLanes), factor, shift));
+      for (int n = 0; n < kPanelVectors; ++n) x[n] = min(shift, fma(sub(load(p + j + n * kLanes), subtrahend), factor, shift));
       exp2(x);
 #pragma GCC unroll 16
       for (int n = 0; n < kPanelVectors; ++n) store(p + j + n * kLanes, x[n]);
@@ -171,7 +175,7 @@ class Backward {
   }
 
   // delta is also sum_j P dP. Where a row's columns are all at hand, that is as exact as float32; dO * out has the rounding of a
-  // 16-bit out, which shows in rows that see few columns. Divided by sum_j P, which is 1 but for the rounding of lse.
+  // 16-bit out, which shows in rows that see few columns. Divided by sum_j P, which is 1 but for rounding.
   bool sees_only_this_block(std::int64_t row) const {
     const Range columns = columns_of_rows(band_, {row, row + 1}, seq_.kv_len);
     return columns.begin >= block_.begin && columns.end <= block_.end;

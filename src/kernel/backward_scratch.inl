@@ -5,7 +5,7 @@ struct BackwardScratch {
   float *q, *q_pairs, *d_out, *d_out_pairs;         // left- and right-hand sides of a tile of rows
   float *probabilities, *d_scores;                  // P and dS, first S and dP
   float *p_pairs, *ds_pairs, *ds_rows;              // what products read of them
-  float *lse, *delta;                               // of all rows; lse in base 2
+  float *row_max, *log_sum, *delta;                 // of all rows
   Seen* seen;
   Range *hulls, *column_hulls;                      // of strips of rows; of strips of columns, in rows
 };
@@ -51,7 +51,8 @@ struct BackwardSizes {
       s.ds_pairs = arena.take<float>(words<Mac>(tile.rows) * ld_scores);
       s.ds_rows = arena.take<float>(tile.rows * ld_scores);
     }
-    s.lse = arena.take<float>(q_len);
+    s.row_max = arena.take<float>(q_len);
+    s.log_sum = arena.take<float>(q_len);
     s.delta = arena.take<float>(q_len);
     s.seen = arena.take<Seen>(tile.rows);
     s.hulls = arena.take<Range>(tile.rows / kStripRows + 1);

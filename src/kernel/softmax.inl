@@ -2,8 +2,8 @@
 //
 //   max' = max(max, max_j s[j])      shrink = 2^((max - max') c)      p[j] = 2^((s[j] - max') c)      sum' = sum shrink + sum_j p[j]
 //
-// c = scale * log2(e) is folded into the exponent's multiply-add, so that scaled scores are never stored. The rounding of max' c is
-// the same for the whole row and cancels in p / sum.
+// c = scale * log2(e); scaled scores are never stored. The maximum is subtracted before the multiplication: with max' c folded into a
+// multiply-add its rounding would leave the domain of 2^x once scores are large.
 
 // 2^x for x < 128; below -126.5 the result is exactly 0, at 0 exactly 1; NaN stays NaN. Largest relative error 1.7e-7.
 // x = n + f with |f| <= 1/2: adding 1.5 * 2^23 + 127 leaves n + 127 in the lowest bits of the sum; shifted there, they are
@@ -48,10 +48,10 @@ FUSEDATTN_INLINE void multiply_row(float* row, std::int64_t n, float factor) {
 
 // Scores become probabilities: kVectors vectors from column j on.
 template <class Mac, int kVectors>
-FUSEDATTN_INLINE void exponentiate(float* s, std::int64_t j, F32 factor, F32 shift, F32 (&total)[kPanelVectors]) {
+FUSEDATTN_INLINE void exponentiate(float* s, std::int64_t j, F32 factor, F32 subtrahend, F32 (&total)[kPanelVectors]) {
   F32 x[kVectors];
 #pragma GCC unroll 16
-  for (int n = 0; n < kVectors; ++n) x[n] = fma(load(s + j + n * kLanes), factor, shift);
+  for (int n = 0; n < kVectors; ++n) x[n] = mul(sub(load(s + j + n * kLanes), subtrahend), factor);
   exp2(x);
 #pragma GCC unroll 16
   for (int n = 0; n < kVectors; ++n) {
@@ -81,14 +81,14 @@ float softmax_row(float* s, Range block, Range seen, float c, float& row_max, fl
   const float new_max = largest_score(s, block, row_max);
   // A row that has seen nothing but -inf and NaN yet subtracts 0: its zeros stay zeros, and NaN is not lost.
   const float reference = new_max == -kInfinity ? 0.0f : new_max;
-  const F32 factor = broadcast(c), shift = broadcast(-reference * c);
+  const F32 factor = broadcast(c), subtrahend = broadcast(reference);
   F32 total[kPanelVectors];
 #pragma GCC unroll 16
   for (int n = 0; n < kPanelVectors; ++n) total[n] = zero();
   std::int64_t j = block.begin;
   constexpr int kAtOnce = std::max(4, kPanelVectors);
-  for (; j + kAtOnce * kLanes <= block.end; j += kAtOnce * kLanes) exponentiate<Mac, kAtOnce>(s, j, factor, shift, total);
-  for (; j < block.end; j += kPanel) exponentiate<Mac, kPanelVectors>(s, j, factor, shift, total);
+  for (; j + kAtOnce * kLanes <= block.end; j += kAtOnce * kLanes) exponentiate<Mac, kAtOnce>(s, j, factor, subtrahend, total);
+  for (; j < block.end; j += kPanel) exponentiate<Mac, kPanelVectors>(s, j, factor, subtrahend, total);
 #pragma GCC unroll 16
   for (int n = 1; n < kPanelVectors; ++n) total[0] = add(total[0], total[n]);
   F32 shrink[1] = {broadcast((row_max - reference) * c)};

@@ -10,8 +10,6 @@
 
 namespace fusedattn {
 
-enum class Direction { forward, backward };
-
 // Backward: one query head of one sequence. Its columns are split into `splits` items of `split_cols` columns, a number that
 // depends on the sequence's own shape alone, so that the order of additions never depends on threads or on the batch.
 struct Unit {

@@ -1,6 +1,8 @@
 // Every reason for refusing a problem: the argument, its value, what is accepted.
 #include "problem/check.h"
 
+#include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdint>
 #include <initializer_list>
@@ -31,7 +33,6 @@ Status check_sizes(const Problem& p) {
       return refuse(size.name, size.value, text(size.least) + " to " + text(size.most));
   if (p.q_heads % p.kv_heads != 0)
     return refuse("q_heads", p.q_heads, "a multiple of kv_heads, which is " + text(p.kv_heads));
-  if (!std::isfinite(p.scale)) return Status::invalid("scale is " + std::to_string(p.scale) + "; accepted: a finite number");
   return {};
 }
 
@@ -85,20 +86,28 @@ Status check_present(const Problem& p, const NamedView& tensor) {
   return check_reach(p, tensor);
 }
 
-// Rows of a written tensor must not lie on one another.
+// Elements of what is written must not lie on one another: sorted by size, each stride steps over all that the smaller ones reach.
+Status check_steps(const std::string& name, std::array<std::int64_t, 3> strides, std::array<std::int64_t, 3> counts, std::int64_t width) {
+  constexpr const char* kNames[] = {"batch_stride", "head_stride", "row_stride"};
+  std::array<std::size_t, 3> order = {0, 1, 2};
+  const auto size = [&](std::size_t i) { return std::fabs(static_cast<double>(strides[i])); };
+  std::sort(order.begin(), order.end(), [&](std::size_t i, std::size_t j) { return size(i) < size(j); });
+  double reach = static_cast<double>(width);
+  for (const std::size_t i : order) {
+    if (counts[i] <= 1) continue;
+    if (size(i) < reach)
+      return refuse(name + "." + kNames[i], strides[i],
+                    "at least " + text(static_cast<std::int64_t>(reach)) + " beside the other strides, for it is written and must not overlap itself");
+    reach += size(i) * static_cast<double>(counts[i] - 1);
+  }
+  return {};
+}
+
 Status check_writable(const Problem& p, const NamedView& tensor) {
   if (is_empty(p, tensor)) return {};
-  struct Step {
-    const char* name;
-    std::int64_t stride, count;
-  };
-  for (const Step& step : {Step{"batch_stride", tensor.view.batch_stride, p.packed() ? 1 : p.batch},
-                           Step{"head_stride", tensor.view.head_stride, tensor.heads},
-                           Step{"row_stride", tensor.view.row_stride, tensor.rows}})
-    if (step.count > 1 && std::abs(step.stride) < tensor.width)
-      return refuse(std::string(tensor.name) + "." + step.name, step.stride,
-                    "at least " + text(tensor.width) + ", for it is written and its rows must not overlap");
-  return {};
+  const View& view = tensor.view;
+  return check_steps(tensor.name, {view.batch_stride, view.head_stride, view.row_stride},
+                     {p.packed() ? 1 : p.batch, tensor.heads, tensor.rows}, tensor.width);
 }
 
 Status check_distinct(const Problem& p, const NamedView& output, std::initializer_list<NamedView> others) {
@@ -110,18 +119,20 @@ Status check_distinct(const Problem& p, const NamedView& output, std::initialize
   return {};
 }
 
-Status check_stats(const Problem& p, bool required) {
+// Written by the forward, if wanted; read by the backward.
+Status check_stats(const Problem& p, Direction direction) {
   if (p.batch == 0 || p.q_len == 0) return {};
-  if (required && (p.stats.max == nullptr || p.stats.sum == nullptr))
+  const bool both = p.stats.max != nullptr && p.stats.sum != nullptr;
+  if (direction == Direction::backward && !both)
     return Status::invalid(std::string(p.stats.max == nullptr ? "stats.max" : "stats.sum") +
                            " is NULL; accepted: the statistics that the forward wrote");
-  return {};
-}
-
-Status first_failure(std::initializer_list<Status> all) {
-  for (const Status& status : all)
-    if (!status.ok()) return status;
-  return {};
+  for (const float* data : {p.stats.max, p.stats.sum})
+    if (reinterpret_cast<std::uintptr_t>(data) % alignof(float) != 0)
+      return Status::invalid(std::string(data == p.stats.max ? "stats.max" : "stats.sum") +
+                             " is not a multiple of 4 bytes; accepted: an address aligned to float32");
+  if (direction == Direction::backward || (p.stats.max == nullptr && p.stats.sum == nullptr)) return {};
+  if (both && p.stats.max == p.stats.sum) return Status::invalid("stats.sum is the address of stats.max; accepted: memory of its own, for both are written");
+  return check_steps("stats", {p.stats.batch_stride, p.stats.head_stride, p.stats.row_stride}, {p.packed() ? 1 : p.batch, p.q_heads, p.q_len}, 1);
 }
 
 NamedView query_side(const Problem& p, const char* name, const View& view, std::int64_t width) {
@@ -131,35 +142,43 @@ NamedView key_side(const Problem& p, const char* name, const View& view, std::in
   return {name, view, p.kv_heads, p.kv_len, width};
 }
 
+#define FUSEDATTN_CHECK(expression) \
+  if (Status status = (expression); !status.ok()) return status
+
 Status check_inputs(const Problem& p) {
-  if (Status status = check_sizes(p); !status.ok()) return status;
-  if (Status status = check_sequences(p); !status.ok()) return status;
-  return first_failure({check_present(p, query_side(p, "q", p.q, p.dim)), check_present(p, key_side(p, "k", p.k, p.dim)),
-                        check_present(p, key_side(p, "v", p.v, p.dim_v)), check_present(p, query_side(p, "out", p.out, p.dim_v))});
+  FUSEDATTN_CHECK(check_sizes(p));
+  FUSEDATTN_CHECK(check_sequences(p));
+  FUSEDATTN_CHECK(check_present(p, query_side(p, "q", p.q, p.dim)));
+  FUSEDATTN_CHECK(check_present(p, key_side(p, "k", p.k, p.dim)));
+  FUSEDATTN_CHECK(check_present(p, key_side(p, "v", p.v, p.dim_v)));
+  return check_present(p, query_side(p, "out", p.out, p.dim_v));
 }
 
 }  // namespace
 
 Status check_forward(const Problem& p) {
-  if (Status status = check_inputs(p); !status.ok()) return status;
+  FUSEDATTN_CHECK(check_inputs(p));
   const NamedView out = query_side(p, "out", p.out, p.dim_v);
-  return first_failure({check_writable(p, out),
-                        check_distinct(p, out, {query_side(p, "q", p.q, p.dim), key_side(p, "k", p.k, p.dim), key_side(p, "v", p.v, p.dim_v)}),
-                        check_stats(p, false)});
+  FUSEDATTN_CHECK(check_writable(p, out));
+  FUSEDATTN_CHECK(check_distinct(p, out, {query_side(p, "q", p.q, p.dim), key_side(p, "k", p.k, p.dim), key_side(p, "v", p.v, p.dim_v)}));
+  return check_stats(p, Direction::forward);
 }
 
 Status check_backward(const Problem& p) {
-  if (Status status = check_inputs(p); !status.ok()) return status;
+  FUSEDATTN_CHECK(check_inputs(p));
   const NamedView q = query_side(p, "q", p.q, p.dim), k = key_side(p, "k", p.k, p.dim), v = key_side(p, "v", p.v, p.dim_v);
   const NamedView out = query_side(p, "out", p.out, p.dim_v), d_out = query_side(p, "d_out", p.d_out, p.dim_v);
   const NamedView dq = query_side(p, "dq", p.dq, p.dim), dk = key_side(p, "dk", p.dk, p.dim), dv = key_side(p, "dv", p.dv, p.dim_v);
-  if (Status status = first_failure({check_present(p, d_out), check_stats(p, true)}); !status.ok()) return status;
+  FUSEDATTN_CHECK(check_present(p, d_out));
+  FUSEDATTN_CHECK(check_stats(p, Direction::backward));
   for (const NamedView* gradient : {&dq, &dk, &dv}) {
     if (gradient->view.data == nullptr) continue;
-    Status status = first_failure({check_present(p, *gradient), check_writable(p, *gradient), check_distinct(p, *gradient, {q, k, v, out, d_out})});
-    if (!status.ok()) return status;
+    FUSEDATTN_CHECK(check_present(p, *gradient));
+    FUSEDATTN_CHECK(check_writable(p, *gradient));
+    FUSEDATTN_CHECK(check_distinct(p, *gradient, {q, k, v, out, d_out}));
   }
-  return first_failure({check_distinct(p, dq, {dk, dv}), check_distinct(p, dk, {dv})});
+  FUSEDATTN_CHECK(check_distinct(p, dq, {dk, dv}));
+  return check_distinct(p, dk, {dv});
 }
 
 }  // namespace fusedattn

@@ -8,6 +8,8 @@
 
 namespace fusedattn {
 
+enum class Direction { forward, backward };
+
 // A tensor as [sequence, head, row, feature]; strides in elements, feature stride 1.
 struct View {
   std::byte* data = nullptr;

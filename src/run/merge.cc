@@ -27,19 +27,23 @@ std::int64_t offset_of(const Stats& stats, std::int64_t b, std::int64_t head, st
   return b * stats.batch_stride + head * stats.head_stride + row * stats.row_stride;
 }
 
+// A part whose row saw nothing, or belongs to no sequence.
+bool saw_nothing(float row_max, float row_sum) { return row_max <= -FLT_MAX || row_sum == 0.0f; }
+
 // The weights of the parts in one row, and the row's statistics.
 struct RowWeights {
   float row_max = -FLT_MAX, row_sum = 0.0f;
   void weigh(const Merge& m, std::int64_t b, std::int64_t head, std::int64_t row, std::vector<float>& weights) {
     for (const Partial& part : m.parts) {
-      const float part_max = part.stats.max[offset_of(part.stats, b, head, row)];
+      const std::int64_t at = offset_of(part.stats, b, head, row);
+      const float part_max = part.stats.max[at];
+      if (saw_nothing(part_max, part.stats.sum[at])) continue;
       row_max = part_max > row_max || std::isnan(part_max) ? part_max : row_max;
     }
     for (std::size_t t = 0; t < m.parts.size(); ++t) {
       const std::int64_t at = offset_of(m.parts[t].stats, b, head, row);
       const float part_max = m.parts[t].stats.max[at], part_sum = m.parts[t].stats.sum[at];
-      const bool nothing = part_max <= -FLT_MAX || part_sum == 0.0f;
-      weights[t] = nothing ? 0.0f : part_sum * std::exp(part_max - row_max);
+      weights[t] = saw_nothing(part_max, part_sum) ? 0.0f : part_sum * std::exp(part_max - row_max);
       row_sum += weights[t];
     }
     if (row_sum == 0.0f) {

@@ -63,6 +63,16 @@ bool same_bytes(const Tensors& a, const Tensors& b) {
 
 }  // namespace
 
+// As the forward leaves a row past the last end: max = sum = 0.
+TEST(a_row_of_no_sequence_adds_nothing) {
+  const Tensors whole(kCase, FUSEDATTN_FLOAT32), none(kCase, FUSEDATTN_FLOAT32);
+  fusedattn_problem problem = whole.problem();
+  problem.scale = -50.0;  // maxima far below 0
+  if (!succeeds(fusedattn_forward(&problem, nullptr))) return;
+  none.max.each([&](auto s, auto n, auto i, auto d) { none.max.set(s, n, i, d, 0.0), none.sum.set(s, n, i, d, 0.0); });
+  check_near(merged({&whole, &none}), whole);
+}
+
 TEST(any_split_equals_the_whole) {
   for (const int32_t dtype : kTypes) {
     const Tensors whole(kCase, dtype);

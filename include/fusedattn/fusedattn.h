@@ -77,8 +77,8 @@ typedef struct fusedattn_mask {
   int32_t reserved;
 } fusedattn_mask;
 
-/* Softmax statistics, float32, seen as [sequence, head, row]: max[i] in natural units (scale included), sum[i] >= 1 up to
- * rounding. The log-sum-exp of a row is max + log(sum). Rows that belong to no sequence get max = sum = 0. */
+/* Softmax statistics, float32, seen as [sequence, head, row]: max[i] in natural units (scale included), sum[i] >= 1. The
+ * log-sum-exp of a row is max + log(sum). Rows that belong to no sequence get max = sum = 0. */
 typedef struct fusedattn_stats {
   float* max;
   float* sum;
@@ -100,7 +100,7 @@ typedef struct fusedattn_problem {
   int64_t dim_v;    /* features of a value and of an output, 1..768 */
   const int64_t* q_ends;  /* packed ("varlen", TND): batch cumulative ends, no leading 0; both arrays or neither */
   const int64_t* kv_ends; /* rows past the last end belong to no sequence: their outputs are zero */
-  double scale;           /* of the scores; 1/sqrt(dim) is customary. Rounded to float32 */
+  double scale;           /* of the scores; 1/sqrt(dim) is customary. Rounded to float32; at most 2.3e38 either way */
   fusedattn_mask mask;
   fusedattn_view q;
   fusedattn_view k;

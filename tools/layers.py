@@ -15,8 +15,8 @@ ALLOWED = {
     "problem": [],
     "plan": ["problem", "kernel/kernels.h", "isa/lanes.h", "isa/cpu.h"],
     "run": ["plan", "kernel", "problem"],
-    "kernel": ["plan/tiles.h", "plan/arena.h", "problem"],
-    "isa": ["kernel", "plan/tiles.h", "plan/arena.h", "problem"],
+    "kernel": ["plan/arena.h", "problem"],
+    "isa": ["kernel", "plan/arena.h", "problem"],
     "reference": ["problem"],
 }
 

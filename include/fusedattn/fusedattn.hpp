@@ -12,7 +12,6 @@
 // Header only: link with fusedattn::attn.
 #ifndef FUSEDATTN_FUSEDATTN_HPP
 #define FUSEDATTN_FUSEDATTN_HPP
-
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -27,6 +26,7 @@
 
 #include "fusedattn/fusedattn.h"
 
+static_assert(__cplusplus >= 202002L, "fusedattn.hpp is a C++20 header: compile with -std=c++20 or newer");
 namespace fusedattn {
 // Inline, so that these names never share a symbol with the library's own when it is linked statically.
 inline namespace cpp {

@@ -20,9 +20,7 @@ struct Fma {
   static float probability(const float* row, std::int64_t j) { return row[j]; }
 };
 
-// Steps of depth between two branches: few enough branches that the last one of a product is predicted.
-constexpr int kStepsAtOnce = 4;
-
+// One step of depth; the lane's kStepsAtOnce of them stand between two branches.
 template <class Mac, int kRows, int kVectors, bool kColumns>
 FUSEDATTN_INLINE void multiply_step(const float*& a, std::int64_t lda, const float*& b, std::int64_t ldb,
                                     F32 (&acc)[kRows][kVectors]) {

@@ -9,7 +9,7 @@ namespace {
 
 // Lines (rows times heads of a group) of a forward item: many, since an item packs all the keys and values it sees and that
 // costs about 1 / (2 * lines) of its products; few enough that every worker has several items to level out differences.
-constexpr std::int64_t kMostLines = 1024, kFewestLines = 48, kItemsPerWorker = 4;
+constexpr std::int64_t kMostLines = 1026, kFewestLines = 48, kItemsPerWorker = 4;
 
 // Columns of a backward split and the most splits of a head: what lets one long head occupy several threads, at the price of
 // one float32 dq for each.

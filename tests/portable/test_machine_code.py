@@ -17,7 +17,8 @@ ROOT = Path(__file__).resolve().parents[2]
 BUILD = Path(os.environ.get("FUSEDATTN_BUILD_DIR", ROOT / "build" / "release"))
 LIBRARY = BUILD / "libfusedattn.so"
 
-# The register tile of every product of matrices (src/kernel/gemm.inl), and per lane the instruction it lives on.
+# The register tile of every product of matrices (src/kernel/gemm.inl), and per lane the instruction it lives on. The
+# baseline lane is held to its results alone: separate multiplications and additions need more registers than it has.
 MICRO_KERNEL = "multiply_tile"
 PRODUCTS = {"baseline": "mulps", "avx2": "vfmadd", "avx512": "vfmadd", "avx512_bf16": "vdpbf16ps"}
 BF16 = re.compile(r"^v(dpbf16ps|cvtne2ps2bf16|cvtneps2bf16)$")

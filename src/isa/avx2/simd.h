@@ -4,6 +4,7 @@ using F32 = __m256;
 constexpr int kLanes = 8;
 constexpr int kStripRows = 6;  // 6 x 2 accumulators + 2 + 1 of 16 registers; 4 x 3 reaches the same, 4 x 2 is 8 % slower
 constexpr int kPanelVectors = 2;
+constexpr int kStepsAtOnce = 4;    // steps of depth between two branches: so few branches that the last of a product is predicted
 constexpr int kTileStrips = 3;     // strips of a forward tile: 18 rows of 256 scores take 18 KB of a 32 KB first-level cache
 constexpr std::int64_t kBlockBytes = 256 * 1024;  // keys and values of one block: half of a 512 KB second-level cache
 

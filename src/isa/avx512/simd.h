@@ -4,6 +4,7 @@ using F32 = __m512;
 constexpr int kLanes = 16;
 constexpr int kStripRows = 6;     // 6 x 4 accumulators + 4 of 32 registers; the broadcast is part of the multiply-add
 constexpr int kPanelVectors = 4;
+constexpr int kStepsAtOnce = 2;    // steps of depth between two branches: more need a register that is not there
 constexpr int kTileStrips = 8;     // strips of a forward tile: 48 rows of 512 scores take 96 KB of the second-level cache
 constexpr std::int64_t kBlockBytes = 512 * 1024;  // keys and values of one block: half of a 1 MB second-level cache
 

@@ -3,6 +3,7 @@
 import numpy
 
 from . import _native
+from .numerals import integers
 from .problem import Call, Operand, Terms, announce_copy, check_ends, check_packed_mask
 
 _DTYPES = {"float32": _native.FLOAT32, "bfloat16": _native.BFLOAT16, "float16": _native.FLOAT16}
@@ -47,10 +48,14 @@ def _check_arrays(q, k, v, mask) -> None:
     for name, array in (("q", q), ("k", k), ("v", v)):
         if not isinstance(array, numpy.ndarray):
             raise TypeError(f"{name} is a {type(array).__name__}; accepted is a NumPy array, as q is")
+        if isinstance(array, numpy.ma.MaskedArray):
+            raise TypeError(f"{name} is a masked array; accepted is a plain one, with what to hide in mask")
         if array.dtype.name not in _DTYPES or not array.dtype.isnative:
             raise ValueError(f"{name} has dtype {array.dtype}; accepted are {', '.join(_DTYPES)}")
         if array.dtype != q.dtype:
             raise ValueError(f"{name} has dtype {array.dtype}; accepted is q's dtype, {q.dtype}")
+    if isinstance(mask, numpy.ma.MaskedArray):
+        raise TypeError("mask is a masked array; accepted is a plain one of bool")
     if mask is not None and not (
         isinstance(mask, numpy.ndarray) and mask.dtype in (numpy.bool_, numpy.uint8)
     ):
@@ -76,10 +81,6 @@ def _with_rows(name: str, array):
 
 
 def _ends(name: str, cu_seqlens, packed):
-    ends = numpy.ascontiguousarray(cu_seqlens)
-    if ends.ndim != 1 or (ends.size and ends.dtype.kind not in "iu"):
-        raise ValueError(
-            f"{name} is {ends.dtype} of shape {ends.shape}; accepted is one dimension of integers"
-        )
-    check_ends(name, ends.tolist(), packed.shape[0])
-    return ends.astype(numpy.int64)
+    ends = integers(name, cu_seqlens)
+    check_ends(name, ends, packed.shape[0])
+    return numpy.array(ends, dtype=numpy.int64)

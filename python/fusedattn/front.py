@@ -4,6 +4,7 @@ import sys
 
 from . import layout as layouts
 from .mask import Mask
+from .numerals import integer, real
 from .problem import Terms
 
 _EVERYTHING = Mask()
@@ -52,22 +53,29 @@ def attention(
     max + log(sum). A row that sees no column has out 0, max -3.4028235e38 and sum 3.4028235e38.
 
     Raises ValueError for arguments that contradict each other or are out of range, TypeError for what is
-    neither tensor nor array, NotImplementedError for what this version does not compute.
+    no tensor, array or number where one is asked for, NotImplementedError for what this version does not
+    compute, forward-mode derivatives and torch.func.grad among it.
     """
     attend = _attend_for(q)
-    folded = layouts.FOLDED.get(layout) if isinstance(layout, str) else None
+    if not isinstance(layout, str):
+        raise ValueError(layouts.unknown(layout))
+    if heads is not None:
+        heads = integer("heads", heads, "the number of query heads, an integer")
+    folded = layouts.FOLDED.get(layout)
     if folded is not None:
         q, k, v = (t.reshape(shape) for t, shape in zip((q, k, v), _unfolded(layout, heads, q, k, v)))
     elif heads is not None:
         _check_heads(heads, layout, q)
     if scale is None:
         scale = _customary_scale(q)
+    else:
+        scale = real("scale", scale)
     bands, shown = (mask, None) if isinstance(mask, Mask) else (_EVERYTHING, mask)
     if layout == "TND" or cu_seqlens_q is not None or cu_seqlens_k is not None:
         cu_seqlens_q, cu_seqlens_k = _sequences(layout, cu_seqlens_q, cu_seqlens_k)
     elif folded is None and layout not in layouts.AXES:
         raise ValueError(layouts.unknown(layout))
-    terms = Terms(folded or layout, float(scale), *bands.top_left, *bands.bottom_right, False)
+    terms = Terms(folded or layout, scale, *bands.top_left, *bands.bottom_right, False)
     out, row_max, row_sum = attend(q, k, v, shown, cu_seqlens_q, cu_seqlens_k, terms, return_stats)
     if folded is not None:
         out = out.reshape(*out.shape[:2], -1)
@@ -103,6 +111,11 @@ def _customary_scale(q) -> float:
 
 
 def _unfolded(layout: str, heads, q, k, v):
+    for name, given in (("k", k), ("v", v)):
+        if not hasattr(given, "shape"):
+            raise TypeError(
+                f"{name} is a {type(given).__name__}; accepted is what q is, a {type(q).__name__}"
+            )
     return layouts.unfolded(layout, heads, [t.shape for t in (q, k, v)])
 
 

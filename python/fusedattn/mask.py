@@ -1,10 +1,10 @@
 """Masks as values: bands around a diagonal, joined by &."""
 
-import operator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from ._native import UNBOUNDED
+from .numerals import integer
 
 ALIGNMENTS = ("bottom-right", "top-left")
 
@@ -19,6 +19,9 @@ class Band(NamedTuple):
         return Band(min(self.left, other.left), min(self.right, other.right))
 
 
+_OPEN = Band()
+
+
 @dataclass(frozen=True)
 class Mask:
     """Which columns (keys) a row (query) sees: those inside both bands. Immutable and hashable.
@@ -27,8 +30,14 @@ class Mask:
     bottom_right: its diagonal ends at the last row and column (shift kv_len - q_len).
     """
 
-    top_left: Band = Band()
-    bottom_right: Band = Band()
+    top_left: Band = _OPEN
+    bottom_right: Band = _OPEN
+
+    def __post_init__(self):
+        if self.top_left is not _OPEN:
+            object.__setattr__(self, "top_left", _read_band("top_left", self.top_left))
+        if self.bottom_right is not _OPEN:
+            object.__setattr__(self, "bottom_right", _read_band("bottom_right", self.bottom_right))
 
     def __and__(self, other: "Mask") -> "Mask":
         """The columns that both masks show."""
@@ -84,7 +93,7 @@ def window(left: int | None, right: int | None, align: str = "bottom-right") -> 
     Edges may be negative: window(-2, 5) starts two columns after the diagonal. A band that a row cannot
     satisfy hides the whole row: its output is 0. align as for causal().
     """
-    band = Band(_edge("left", left), _edge("right", right))
+    band = Band(left, right)
     if align == "bottom-right":
         return Mask(bottom_right=band)
     if align == "top-left":
@@ -92,13 +101,16 @@ def window(left: int | None, right: int | None, align: str = "bottom-right") -> 
     raise ValueError(f"align is {align!r}; accepted are {', '.join(map(repr, ALIGNMENTS))}")
 
 
+def _read_band(name: str, band) -> Band:
+    if not isinstance(band, tuple) or len(band) != 2:
+        raise TypeError(f"{name} is {band!r}; accepted is a pair (left, right)")
+    return Band(_edge("left", band[0]), _edge("right", band[1]))
+
+
 def _edge(name: str, value: int | None) -> int:
     if value is None:
         return UNBOUNDED
-    try:
-        edge = value if isinstance(value, int) else operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} is {value!r}; accepted is an integer or None (unbounded)") from None
-    if not -UNBOUNDED <= edge <= UNBOUNDED:
+    edge = integer(name, value, "None (unbounded) or an integer")
+    if edge < -UNBOUNDED:
         raise ValueError(f"{name} is {edge}; accepted are integers of 64 bits or None (unbounded)")
     return edge

@@ -9,15 +9,27 @@ out has q's layout and Dv features; max and sum are float32 [B,N,Sq] (packed: [N
 
 import torch
 
-from . import tensors
+from . import derivatives, tensors
 from .layout import stats_shape
-from .problem import Terms
+from .numerals import integers
+from .problem import Operand, Terms, check_both_ends, check_mask_shape, check_shapes
 
 _TERMS = (
     "str layout, float scale, SymInt top_left_left, SymInt top_left_right, "
     "SymInt bottom_right_left, SymInt bottom_right_right, bool nonzero_hides"
 )
-_library = torch.library.Library("fusedattn", "DEF")
+
+
+class _Library(torch.library.Library):
+    """Refuses derivatives that are not computed in front of the autograd kernel, which sees them all."""
+
+    def impl(self, op_name, fn, dispatch_key="", **more):
+        if dispatch_key == "Autograd" and op_name == "forward":
+            return super().impl(op_name, derivatives.refusing(fn), dispatch_key, **more)
+        return super().impl(op_name, fn, dispatch_key, **more)
+
+
+_library = _Library("fusedattn", "DEF")
 _library.define(
     "forward(Tensor q, Tensor k, Tensor v, Tensor? mask, Tensor? cu_seqlens_q, Tensor? cu_seqlens_k, "
     f"{_TERMS}) -> (Tensor out, Tensor max, Tensor sum)"
@@ -35,24 +47,26 @@ def attend(q, k, v, mask, cu_seqlens_q, cu_seqlens_k, terms: Terms, stats: bool 
     cu_seqlens_*: lists are taken too. stats=False: max and sum may come back as None.
     """
     if cu_seqlens_q is not None:
-        cu_seqlens_q, cu_seqlens_k = _integers(cu_seqlens_q), _integers(cu_seqlens_k)
+        cu_seqlens_q, cu_seqlens_k = _ends("cu_seqlens_q", cu_seqlens_q), _ends("cu_seqlens_k", cu_seqlens_k)
     if mask is not None and not isinstance(mask, torch.Tensor):
         raise TypeError(f"mask is a {type(mask).__name__}; accepted are a Mask and a bool torch tensor")
     if not _nobody_looks_on(q, k, v):
         _check_types(k=k, v=v)
         return torch.ops.fusedattn.forward(q, k, v, mask, cu_seqlens_q, cu_seqlens_k, *terms)
     differentiable = torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad)
-    if differentiable or torch.autograd.forward_ad._current_level >= 0:
+    if torch.autograd.forward_ad._current_level >= 0:
+        derivatives.refuse(q, k, v)
+    if differentiable:
         extra = _NO_EXTRA if mask is None and cu_seqlens_q is None else (mask, cu_seqlens_q, cu_seqlens_k)
         output = _apply(q, k, v, extra, terms, stats)
         return output if stats else (output, None, None)
     return tensors.forward(q, k, v, mask, cu_seqlens_q, cu_seqlens_k, *terms, stats=stats)
 
 
-def _integers(lengths):
+def _ends(name: str, lengths):
     if isinstance(lengths, torch.Tensor):
         return lengths
-    return torch.tensor(lengths, dtype=torch.int64, device="cpu")
+    return torch.tensor(integers(name, lengths), dtype=torch.int64, device="cpu")
 
 
 def _check_types(**given) -> None:
@@ -65,12 +79,17 @@ _NO_EXTRA = (None, None, None)
 _PLAIN = frozenset((torch.Tensor, torch.nn.Parameter))
 
 
+def _holds_its_numbers(tensor) -> bool:
+    """Whether CPU memory holds the very numbers: neither negated when read nor zeros without memory."""
+    return tensor.is_cpu and not (tensor.is_neg() or tensor._is_zerotensor())
+
+
 def _nobody_looks_on(q, k, v) -> bool:
     """Whether these are ordinary CPU tensors and no compiler, tracer, dispatch mode or transform watches."""
     return (
         not torch.compiler.is_compiling()
         and _PLAIN.issuperset((type(q), type(k), type(v)))
-        and (q.is_cpu and k.is_cpu and v.is_cpu)
+        and (_holds_its_numbers(q) and _holds_its_numbers(k) and _holds_its_numbers(v))
         and torch._C._len_torch_dispatch_stack() == 0
         and torch._C._functorch.maybe_current_level() is None
         and torch._C._get_tracing_state() is None
@@ -81,7 +100,7 @@ def _gradients(needs, d_out, saved, terms):
     """(dq, dk, dv), None for each that is not needed; saved as fusedattn::backward takes it after d_out."""
     if d_out is None:
         return None, None, None
-    short = type(d_out) is torch.Tensor and d_out.is_cpu and not torch.is_grad_enabled()
+    short = type(d_out) is torch.Tensor and _holds_its_numbers(d_out) and not torch.is_grad_enabled()
     if not (short and _nobody_looks_on(*saved[:3])):
         gradients = torch.ops.fusedattn.backward(d_out, *saved, *terms, list(needs))
     else:
@@ -137,6 +156,11 @@ def _run_backward(d_out, q, k, v, out, row_max, row_sum, mask, cu_seqlens_q, cu_
 
 
 def _fake_forward(q, k, v, mask, cu_seqlens_q, cu_seqlens_k, layout, *_terms):
+    operands = [Operand(tuple(t.shape), ()) for t in (q, k, v)]
+    check_both_ends(cu_seqlens_q, cu_seqlens_k)
+    queries, keys, _ = check_shapes(layout, *operands, cu_seqlens_q is not None)
+    if mask is not None:
+        check_mask_shape(layout, mask.shape, (*queries[:3], keys.rows))
     statistics = stats_shape(layout, q.shape)
     out = q.new_empty((*q.shape[:-1], v.shape[-1]))
     return out, q.new_empty(statistics, dtype=torch.float32), q.new_empty(statistics, dtype=torch.float32)

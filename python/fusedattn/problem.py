@@ -1,6 +1,7 @@
 """From shapes and strides to a filled fusedattn_problem that waits only for addresses."""
 
 import ctypes
+import functools
 import os
 import sys
 import threading
@@ -50,7 +51,7 @@ class Call:
         self.q, self.k, self.v, self.out = problem.q, problem.k, problem.v, problem.out
         self.d_out, self.dq, self.dk, self.dv = problem.d_out, problem.dq, problem.dk, problem.dv
         self.stats, self.mask = problem.stats, problem.mask
-        queries, keys, dim_v = _agreed_sizes(terms.layout, q, k, v)
+        queries, keys, dim_v = check_shapes(terms.layout, q, k, v, sequences is not None)
         problem.dtype = dtype
         problem.batch = queries.batch if sequences is None else sequences
         problem.q_heads, problem.kv_heads = queries.heads, keys.heads
@@ -83,26 +84,26 @@ class Call:
     def lay_mask(self, mask: Operand, nonzero_hides: bool) -> None:
         """Takes mask bytes that broadcast to [B, N, Sq, Skv], or to [N, rows, columns] when packed."""
         sizes = self.problem
-        wanted = (sizes.batch, sizes.q_heads, sizes.q_len, sizes.kv_len)
-        packed = layouts.AXES[self._layout].batch is None
-        if packed:
-            wanted = (1, sizes.q_heads, *mask.shape[-2:])
+        check_mask_shape(self._layout, mask.shape, (sizes.batch, sizes.q_heads, sizes.q_len, sizes.kv_len))
         missing = 4 - len(mask.shape)
         shape, stride = (1,) * missing + mask.shape, (0,) * missing + mask.stride
-        fits = all(have in (1, want) for have, want in zip(shape[:3], wanted)) and shape[3] == wanted[3]
-        if len(mask.shape) < 2 or missing < (1 if packed else 0) or not fits:
-            where = "[N, longest q, longest k]" if packed else f"{list(wanted)}"
-            raise ValueError(
-                f"mask has shape {tuple(mask.shape)}; accepted are shapes that broadcast to {where}, all but"
-                " the last dimension"
-            )
         batch, head, row = (0 if size == 1 else step for size, step in zip(shape[:3], stride[:3]))
         self.mask.batch_stride, self.mask.head_stride, self.mask.row_stride = batch, head, row
         self.mask.meaning = _native.NONZERO_HIDES if nonzero_hides else _native.NONZERO_SHOWS
 
 
-def _agreed_sizes(layout: str, q: Operand, k: Operand, v: Operand):
-    """Sizes of q and of k, and the features of v, once the three agree. The library checks the rest."""
+def check_shapes(layout: str, q: Operand, k: Operand, v: Operand, packed: bool):
+    """Sizes of q and of k, and the features of v, once the three agree. The library checks the rest.
+
+    packed: whether cumulative lengths are given, as layout TND needs and no other takes.
+    """
+    if layout not in layouts.AXES:
+        raise ValueError(f"layout is {layout!r}; accepted are {', '.join(layouts.AXES)}")
+    if packed != (layouts.AXES[layout].batch is None):
+        raise ValueError(
+            f"cu_seqlens_q is {'given' if packed else 'None'} with layout {layout!r}; accepted are cumulative"
+            " lengths with 'TND', and with 'TND' alone"
+        )
     for name, operand in (("q", q), ("k", k), ("v", v)):
         if len(operand.shape) != layouts.rank(layout):
             raise ValueError(
@@ -123,6 +124,30 @@ def _agreed_sizes(layout: str, q: Operand, k: Operand, v: Operand):
     return queries, keys, values.dim
 
 
+def check_mask_shape(layout: str, shape, scores) -> None:
+    """Refuses mask bytes that do not broadcast to the scores, [B,N,Sq,Skv]; packed, to [N,rows,columns]."""
+    packed = layouts.AXES[layout].batch is None
+    wanted = scores[-3 if packed else -4 :]
+    if 2 <= len(shape) <= len(wanted):
+        if packed:  # rows and columns are checked with the lengths
+            wanted = (*wanted[:1], *shape[-2:])
+        pairs = list(zip(wanted[-len(shape) :], shape))
+        if pairs[-1][0] == pairs[-1][1] and all(want == have or have == 1 for want, have in pairs[:-1]):
+            return
+    where = "[N, longest q, longest k]" if packed else f"{list(scores)}"
+    raise ValueError(
+        f"mask has shape {tuple(shape)}; accepted are shapes that broadcast to {where}, all but the last"
+        " dimension"
+    )
+
+
+def check_both_ends(cu_seqlens_q, cu_seqlens_k) -> None:
+    """Refuses cumulative lengths for one of q and k alone."""
+    if (cu_seqlens_q is None) != (cu_seqlens_k is None):
+        absent, present = ("q", "k") if cu_seqlens_q is None else ("k", "q")
+        raise ValueError(f"cu_seqlens_{absent} is None and cu_seqlens_{present} is given; accepted are both")
+
+
 def check_ends(name: str, ends: list[int], rows: int) -> None:
     """Refuses cumulative lengths (leading 0 included) that are not 0, ..., at most rows, never decreasing."""
     if not ends or ends[0] != 0:
@@ -137,6 +162,8 @@ def check_ends(name: str, ends: list[int], rows: int) -> None:
 
 def check_packed_mask(shape, q_ends: list[int], kv_ends: list[int]) -> None:
     """Refuses mask bytes that a packed sequence would reach beyond."""
+    if len(shape) < 2:
+        return  # check_mask_shape refuses it
     for axis, ends in ((-2, q_ends), (-1, kv_ends)):
         longest = max((later - earlier for earlier, later in zip(ends, ends[1:])), default=0)
         if shape[axis] < longest and not (axis == -2 and shape[axis] == 1):
@@ -146,9 +173,15 @@ def check_packed_mask(shape, q_ends: list[int], kv_ends: list[int]) -> None:
             )
 
 
+@functools.cache
+def verbose() -> bool:
+    """Whether FUSEDATTN_VERBOSE is set to anything but "" and "0"; read once, as the library does."""
+    return os.environ.get("FUSEDATTN_VERBOSE", "") not in ("", "0")
+
+
 def announce_copy(name: str, shape, stride: int, itemsize: int) -> None:
     """With FUSEDATTN_VERBOSE=1, says on stderr that the front copied a tensor for its last dimension."""
-    if os.environ.get("FUSEDATTN_VERBOSE") == "1":
+    if verbose():
         count = itemsize
         for size in shape:
             count *= size

@@ -3,7 +3,16 @@
 import torch
 
 from . import _native
-from .problem import Call, Calls, Operand, Terms, announce_copy, check_ends, check_packed_mask
+from .problem import (
+    Call,
+    Calls,
+    Operand,
+    Terms,
+    announce_copy,
+    check_both_ends,
+    check_ends,
+    check_packed_mask,
+)
 
 _DTYPES = {
     torch.float32: _native.FLOAT32,
@@ -16,7 +25,7 @@ _backward_calls = Calls()
 
 def forward(q, k, v, mask, cu_seqlens_q, cu_seqlens_k, *terms, stats=True):
     """(out, max, sum) as ops.py defines them; with stats=False max and sum are None and not computed."""
-    if cu_seqlens_q is not None:
+    if cu_seqlens_q is not None or cu_seqlens_k is not None:
         cu_seqlens_q, cu_seqlens_k = _checked_ends(q, k, mask, cu_seqlens_q, cu_seqlens_k)
     key = (
         q.dtype, q.shape, q.stride(), k.dtype, k.shape, k.stride(), v.dtype, v.shape, v.stride(), terms,
@@ -50,7 +59,7 @@ def forward(q, k, v, mask, cu_seqlens_q, cu_seqlens_k, *terms, stats=True):
 
 def backward(d_out, q, k, v, out, row_max, row_sum, mask, cu_seqlens_q, cu_seqlens_k, *terms, needs):
     """(dq, dk, dv), contiguous, shaped as q, k, v; an empty [0] for each that needs does not ask for."""
-    if cu_seqlens_q is not None:
+    if cu_seqlens_q is not None or cu_seqlens_k is not None:
         cu_seqlens_q, cu_seqlens_k = _checked_ends(q, k, mask, cu_seqlens_q, cu_seqlens_k)
     row_max, row_sum = row_max.contiguous(), row_sum.contiguous()
     key = (
@@ -128,6 +137,7 @@ def _point(call: Call, mask, cu_seqlens_q, cu_seqlens_k) -> None:
 
 def _checked_ends(q, k, mask, cu_seqlens_q, cu_seqlens_k):
     """Both arrays as contiguous int64, once they are cumulative lengths that fit the rows and the mask."""
+    check_both_ends(cu_seqlens_q, cu_seqlens_k)
     ends = []
     for name, cu_seqlens, rows in (("cu_seqlens_q", cu_seqlens_q, q), ("cu_seqlens_k", cu_seqlens_k, k)):
         if (
@@ -156,12 +166,20 @@ def _check_tensors(others: dict, q, mask) -> None:
     for name, tensor in {"q": q, **others}.items():
         if not tensor.is_cpu:
             raise ValueError(f"{name} is on device {tensor.device}; accepted is the CPU")
+        _check_dense(name, tensor)
         if tensor.dtype != q.dtype:
             raise ValueError(f"{name} has dtype {tensor.dtype}; accepted is q's dtype, {q.dtype}")
     if mask is not None and (not mask.is_cpu or mask.dtype not in (torch.bool, torch.uint8)):
         raise ValueError(
             f"mask is {mask.dtype} on {mask.device}; accepted is torch.bool (or uint8) on the CPU"
         )
+    if mask is not None:
+        _check_dense("mask", mask)
+
+
+def _check_dense(name: str, tensor) -> None:
+    if tensor.layout is not torch.strided:
+        raise ValueError(f"{name} has layout {tensor.layout}; accepted is torch.strided, a dense tensor")
 
 
 def _with_rows(**tensors):

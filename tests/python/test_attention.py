@@ -6,7 +6,7 @@ import fusedattn
 import golden
 import pytest
 import torch
-from fusedattn import Mask, causal, window
+from fusedattn import Mask, causal, problem, window
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 SHAPES = [  # B, N, Nk, Sq, Skv, D, Dv
@@ -124,7 +124,7 @@ def run_in(layout, q, k, v, d_out, **arguments):
 
 
 def test_strided_views_give_the_same_bits(capfd, monkeypatch):
-    monkeypatch.setenv("FUSEDATTN_VERBOSE", "1")
+    monkeypatch.setattr(problem, "verbose", lambda: True)
     q, k, v, d_out = draw_qkv(SHAPES[0], torch.float32)
     wanted = run_in("BNSD", q, k, v, d_out)
     capfd.readouterr()
@@ -152,7 +152,7 @@ def test_a_gradient_that_is_expanded():
 
 
 def test_a_last_dimension_that_is_not_contiguous_is_copied_and_told(capfd, monkeypatch):
-    monkeypatch.setenv("FUSEDATTN_VERBOSE", "1")
+    monkeypatch.setattr(problem, "verbose", lambda: True)
     q, k, v, d_out = draw_qkv(SHAPES[0], torch.float32)
     wanted = run_in("BNSD", q, k, v, d_out)
     turned = k.transpose(2, 3).contiguous().transpose(2, 3)

@@ -1,5 +1,6 @@
 """What npu_fusion_attention refuses: sentences that name the argument, its value and what is accepted."""
 
+import numpy
 import pytest
 import torch
 from fusedattn.like.torch_npu import npu_fusion_attention
@@ -8,6 +9,26 @@ from test_like_torch_npu import COMPRESSED, check_packed, draw, draw_packed
 MASK = torch.zeros(37, 53, dtype=torch.bool)
 REFUSED = [
     (dict(head_num=0), "head_num is 0"),
+    (dict(head_num=True), "head_num is True"),
+    (dict(head_num=4.0), "head_num is 4.0; accepted is an integer"),
+    (dict(scale="0.5"), "scale is '0.5'; accepted is a number"),
+    (dict(scale=None), "scale is None"),
+    (dict(scale=float("nan")), "scale is nan"),
+    (dict(keep_prob="1"), "keep_prob is '1'"),
+    (dict(keep_prob=None), "keep_prob is None"),
+    (dict(pre_tockens="a"), "pre_tockens is 'a'"),
+    (dict(pre_tockens=float("nan"), atten_mask=MASK), "pre_tockens is nan"),
+    (dict(next_tockens=1.5), "next_tockens is 1.5"),
+    (dict(inner_precise="x"), "inner_precise is 'x'"),
+    (dict(gen_mask_parallel="x"), "gen_mask_parallel is 'x'; accepted are True and False"),
+    (dict(sync="x"), "sync is 'x'"),
+    (dict(seed="x"), "seed is 'x'"),
+    (dict(offset=None), "offset is None"),
+    (dict(sparse_mode=True), "sparse_mode is True"),
+    (dict(sparse_mode="0"), "sparse_mode is '0'"),
+    (dict(value=torch.ones(2, 2, 53, 0)), "value has head size 0"),
+    (dict(query=torch.ones(2, 4, 37, 40).to_sparse()), "query has layout torch.sparse_coo"),
+    (dict(atten_mask=MASK.to_sparse()), "atten_mask has layout torch.sparse_coo"),
     (dict(head_num=3), "head_num is 3; query has 4 heads"),
     (dict(input_layout=""), "input_layout is ''; accepted are BSH"),
     (dict(input_layout="BND"), "input_layout is 'BND'"),
@@ -66,9 +87,25 @@ def test_not_computed(given, sentence):
         call(**given)
 
 
+def test_integers_of_numpy_are_taken():
+    same = dict(zip(("query", "key", "value"), draw()))
+    got = call(**same, head_num=numpy.int64(4), sparse_mode=numpy.int32(0))
+    assert torch.equal(got[0], call(**same)[0])
+
+
 PACKED_REFUSED = [
     (dict(actual_seq_qlen=None), "actual_seq_qlen is None"),
     (dict(actual_seq_kvlen=[]), r"actual_seq_kvlen is \[\]"),
+    (dict(actual_seq_qlen=[2.7, 60]), r"actual_seq_qlen\[0\] is 2.7; accepted is an integer"),
+    (dict(actual_seq_qlen=[-3]), r"actual_seq_qlen\[0\] is -3"),
+    (dict(actual_seq_qlen=["4", "9"]), r"actual_seq_qlen\[0\] is '4'"),
+    (dict(actual_seq_qlen="9"), "actual_seq_qlen is '9'; accepted is a list of integers"),
+    (dict(actual_seq_qlen=[True]), r"actual_seq_qlen\[0\] is True"),
+    (dict(actual_seq_qlen=torch.tensor([4.0, 60.0])), r"actual_seq_qlen\[0\] is 4.0"),
+    (dict(actual_seq_qlen=torch.tensor(9)), "actual_seq_qlen is tensor"),
+    (dict(actual_seq_kvlen=9), "actual_seq_kvlen is 9"),
+    (dict(actual_seq_kvlen=[[9]]), r"actual_seq_kvlen\[0\] is \[9\]"),
+    (dict(actual_seq_kvlen=[None]), r"actual_seq_kvlen\[0\] is None"),
     (dict(actual_seq_qlen=[60]), "actual_seq_qlen has 1 entries"),
     (dict(actual_seq_qlen=[5, 5, 42, 30, 43, 60]), "actual_seq_qlen is .*decreasing at the end alone"),
     (dict(actual_seq_kvlen=[7, 19, 60, 60, 63, 91]), "actual_seq_kvlen ends with 91"),

@@ -199,8 +199,91 @@ def test_second_derivatives_are_refused(compiled):
 
 def test_forward_mode_derivatives_are_refused():
     q, k, v = (t.detach() for t in draw_leaves())
-    with forward_ad.dual_level(), pytest.raises(NotImplementedError):
-        fusedattn.attention(forward_ad.make_dual(q, torch.ones_like(q)), k, v)
+    with forward_ad.dual_level():
+        dual = forward_ad.make_dual(q, torch.ones_like(q))
+        for leaf in (dual, dual * 1):
+            with pytest.raises(NotImplementedError, match="forward-mode derivatives"):
+                fusedattn.attention(leaf, k, v)
+            with pytest.raises(NotImplementedError, match="forward-mode derivatives"):
+                operators().forward(leaf, k, v, None, None, None, *PLAIN[0])
+        assert torch.equal(fusedattn.attention(q, k, v), fusedattn.attention(dual.detach(), k, v))
+
+
+TRANSFORMS = {
+    "jvp": lambda f, q: torch.func.jvp(f, (q,), (q,)),
+    "jacfwd": lambda f, q: torch.func.jacfwd(f)(q),
+    "jvp of vmap": lambda f, q: torch.func.jvp(torch.vmap(f), (q[None],), (q[None],)),
+    "grad": lambda f, q: torch.func.grad(lambda x: f(x).sum())(q),
+    "jacrev": lambda f, q: torch.func.jacrev(f)(q),
+    "vmap of grad": lambda f, q: torch.vmap(torch.func.grad(lambda x: f(x).sum()))(q[None]),
+    "grad of vmap": lambda f, q: torch.func.grad(lambda x: torch.vmap(f)(x).sum())(q[None]),
+}
+
+
+@pytest.mark.filterwarnings("ignore:There is a performance drop")
+@pytest.mark.parametrize("transform", TRANSFORMS)
+def test_derivatives_by_transforms_are_refused(transform):
+    q, k, v = (t.detach() for t in draw_leaves())
+    with pytest.raises(NotImplementedError, match="of attention are not.*computed"):
+        TRANSFORMS[transform](lambda x: fusedattn.attention(x, k, v), q)
+    with pytest.raises(NotImplementedError, match="of attention are not.*computed"):
+        TRANSFORMS[transform](lambda x: operators().forward(x, k, v, None, None, None, *PLAIN[0])[0], q)
+    TRANSFORMS[transform](lambda x: x.square().sum() + fusedattn.attention(q, k, v).sum(), q)
+
+
+def test_forward_mode_is_refused_in_compiled_code():
+    q, k, v = (t.detach() for t in draw_leaves())
+
+    def tangent(q):
+        return torch.func.jvp(lambda x: fusedattn.attention(x, k, v), (q,), (q,))[1]
+
+    with pytest.raises(NotImplementedError, match="forward-mode derivatives"):
+        torch.compile(tangent, backend="eager")(q)
+
+
+def test_negated_views_and_zeros_that_are_not_made():
+    leaves, d_out = draw_leaves(), golden.draw(2, 4, 5, 6)
+    q, k, v = (t.detach() for t in leaves)
+    negated = torch._neg_view(-q)
+    assert negated.is_neg()
+    wanted = fusedattn.attention(*leaves)
+    assert torch.equal(fusedattn.attention(negated, k, v), wanted)
+    assert torch.equal(fusedattn.attention(q, k, torch._neg_view(-v)), wanted)
+    gradients = torch.autograd.grad(wanted, leaves, d_out, retain_graph=True)
+    for got, want in zip(torch.autograd.grad(wanted, leaves, torch._neg_view(-d_out)), gradients):
+        assert torch.equal(got, want)
+    zeros = torch._efficientzerotensor(q.shape)
+    assert torch.equal(fusedattn.attention(zeros, k, v), fusedattn.attention(torch.zeros_like(q), k, v))
+    zeros = torch._efficientzerotensor(d_out.shape)
+    for gradient in torch.autograd.grad(fusedattn.attention(*leaves), leaves, zeros):
+        assert (gradient == 0).all()
+
+
+CONTRADICTING = [
+    (("BNSD", (1, 2, 3, 8), (1, 2, 5, 9)), {}, "k has 9 features"),
+    (("BNSD", (1, 2, 3, 8), (2, 2, 5, 8)), {}, "k has 2 sequences"),
+    (("BNSD", (2, 3, 8), (2, 5, 8)), {}, "4 dimensions"),
+    (("xx", (1, 2, 3, 8), (1, 2, 5, 8)), {}, "layout is 'xx'"),
+    (("BNSD", (1, 2, 3, 8), (1, 2, 5, 8)), dict(mask=(3, 4)), "mask has shape"),
+    (("BNSD", (1, 2, 3, 8), (1, 2, 5, 8)), dict(cu_seqlens_q=(2,), cu_seqlens_k=(2,)), "accepted are cumul"),
+    (("TND", (3, 2, 8), (5, 2, 8)), {}, "cu_seqlens_q is None with layout 'TND'"),
+    (("TND", (3, 2, 8), (5, 2, 8)), dict(cu_seqlens_q=(2,)), "cu_seqlens_k is None"),
+    (("TND", (3, 2, 8), (5, 2, 8)), dict(cu_seqlens_k=(2,)), "cu_seqlens_q is None"),
+]
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+@pytest.mark.parametrize(("sizes", "extra", "sentence"), CONTRADICTING, ids=[c[-1] for c in CONTRADICTING])
+def test_operators_refuse_shapes_that_contradict(device, sizes, extra, sentence):
+    layout, q, k = sizes
+    q, k = torch.ones(q, device=device), torch.ones(k, device=device)
+    kinds = dict(mask=torch.bool, cu_seqlens_q=torch.int64, cu_seqlens_k=torch.int64)
+    optional = [
+        torch.zeros(extra[name], dtype=kind, device=device) if name in extra else None
+        for name, kind in kinds.items()
+    ]
+    with pytest.raises(ValueError, match=sentence):
+        operators().forward(q, k, k, *optional, *Terms.of(layout, 0.3))
 
 
 def test_a_changed_input_is_noticed():

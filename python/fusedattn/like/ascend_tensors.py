@@ -83,17 +83,19 @@ def _check_agreement(q: layouts.Sizes, k: layouts.Sizes, v: layouts.Sizes, head_
         raise RuntimeError(f"key has head size {k.dim}; accepted is query's, {q.dim}")
     if v.dim > k.dim:
         raise RuntimeError(f"value has head size {v.dim}; accepted is at most key's, {k.dim}")
+    if v.heads and k.dim and not v.dim:
+        raise RuntimeError(f"value has head size 0; accepted are 1 to key's, {k.dim}")
     if q.dim > 768:
         raise RuntimeError(f"query has head size {q.dim}; accepted are 1 to 768")
 
 
-def ends_of(name: str, cumulative, rows: int) -> list[int]:
+def ends_of(name: str, cumulative: list[int], rows: int) -> list[int]:
     """Cumulative lengths with a leading 0. Trailing decreases (padded batches) count as empty sequences."""
     ends, previous, falling = [0], 0, False
-    for end in map(int, cumulative):
+    for end in cumulative:
         if end > previous and falling:
             raise RuntimeError(
-                f"{name} is {list(cumulative)}; accepted are cumulative lengths, decreasing at the end alone"
+                f"{name} is {cumulative}; accepted are cumulative lengths, decreasing at the end alone"
             )
         falling = falling or end < previous
         previous = end
@@ -115,6 +117,8 @@ def check_mask(mask, mode: int, shapes: Shapes, lengths: list[tuple[int, int]]) 
         raise RuntimeError(f"atten_mask has dtype {mask.dtype}; accepted are torch.bool and torch.uint8")
     if not mask.is_cpu:
         raise RuntimeError(f"atten_mask is on device {mask.device}; accepted is the CPU")
+    if mask.layout is not torch.strided:
+        raise RuntimeError(f"atten_mask has layout {mask.layout}; accepted is torch.strided, a dense tensor")
     shape = tuple(mask.shape)
     if mode in (2, 3, 4):
         if len(shape) not in (2, 4) or shape[-2:] != (COMPRESSED, COMPRESSED):

@@ -1,8 +1,11 @@
 """torch_npu.npu_fusion_attention on CPU tensors: the vendor's signature, layouts, modes and seven outputs."""
 
+from typing import NamedTuple
+
 import torch
 
 from ..mask import Mask
+from ..numerals import integer, integers, real
 from ..ops import attend
 from ..problem import Terms
 from .ascend_tensors import (
@@ -83,18 +86,30 @@ def npu_fusion_attention(
     }
     layout = _checked_layout(input_layout, softmax_layout)
     _check_tensors(query, key, value)
-    _check_numbers(head_num, keep_prob, sparse_mode, layout)
-    _refuse_absent(absent, keep_prob)
-    q, k, v, shapes = unfold(query, key, value, head_num, layout)
+    _check_switches(gen_mask_parallel=gen_mask_parallel, sync=sync)
+    numbers = _read_numbers(
+        scale=scale,
+        keep_prob=keep_prob,
+        head_num=head_num,
+        pre_tockens=pre_tockens,
+        next_tockens=next_tockens,
+        sparse_mode=sparse_mode,
+        inner_precise=inner_precise,
+        seed=seed,
+        offset=offset,
+    )
+    _check_numbers(numbers, layout)
+    _refuse_absent(absent, numbers.keep_prob)
+    q, k, v, shapes = unfold(query, key, value, numbers.head_num, layout)
     q_ends, kv_ends = _ends(layout, shapes, actual_seq_qlen, actual_seq_kvlen)
     lengths = (
         [(shapes.Sq, shapes.Skv)] if q_ends is None else list(zip(lengths_of(q_ends), lengths_of(kv_ends)))
     )
-    bands, masked = _bands(atten_mask, sparse_mode, pre_tockens, next_tockens, shapes, lengths)
+    bands, masked = _bands(atten_mask, numbers, shapes, lengths)
     if shapes.N2 == 0 or shapes.D == 0:
         out, row_max, row_sum = _nothing_to_see(q, k, v, shapes)
     else:
-        terms = Terms.of(shapes.layout, float(scale), bands, nonzero_hides=True)
+        terms = Terms.of(shapes.layout, numbers.scale, bands, nonzero_hides=True)
         out, row_max, row_sum = attend(q, k, v, masked, q_ends, kv_ends, terms)
     statistics = [_statistic(s, shapes, q_ends, kv_ends, softmax_layout) for s in (row_max, row_sum)]
     if layout in ("BSH", "SBH"):
@@ -102,6 +117,35 @@ def npu_fusion_attention(
     batch = 1 if q_ends is not None else shapes.B
     numels = batch * shapes.N1 * sum(q_len * kv_len for q_len, kv_len in lengths)
     return out, *statistics, query.new_empty(0), seed, offset, numels
+
+
+class Numbers(NamedTuple):
+    """The arguments that are numbers."""
+
+    scale: float
+    keep_prob: float
+    head_num: int
+    pre_tockens: int
+    next_tockens: int
+    sparse_mode: int
+    inner_precise: int
+    seed: int
+    offset: int
+
+
+def _read_numbers(**given) -> Numbers:
+    """What is no number, or too large a one, is a RuntimeError, as on the device."""
+    readers = {"scale": real, "keep_prob": real}
+    try:
+        return Numbers(**{name: readers.get(name, integer)(name, value) for name, value in given.items()})
+    except (TypeError, ValueError) as refusal:
+        raise RuntimeError(str(refusal)) from None
+
+
+def _check_switches(**given) -> None:
+    for name, value in given.items():
+        if not isinstance(value, int) or value not in (0, 1):
+            raise RuntimeError(f"{name} is {value!r}; accepted are True and False")
 
 
 def _checked_layout(input_layout, softmax_layout) -> str:
@@ -121,6 +165,10 @@ def _check_tensors(query, key, value) -> None:
             raise RuntimeError(f"{name} is a {type(tensor).__name__}; accepted is a torch tensor")
         if not tensor.is_cpu:
             raise RuntimeError(f"{name} is on device {tensor.device}; accepted is the CPU")
+        if tensor.layout is not torch.strided:
+            raise RuntimeError(
+                f"{name} has layout {tensor.layout}; accepted is torch.strided, a dense tensor"
+            )
         if tensor.dtype != query.dtype:
             raise RuntimeError(f"{name} has dtype {tensor.dtype}; accepted is query's, {query.dtype}")
     if query.dtype not in (torch.float16, torch.bfloat16, torch.float32):
@@ -129,15 +177,15 @@ def _check_tensors(query, key, value) -> None:
         )
 
 
-def _check_numbers(head_num, keep_prob, sparse_mode, layout: str) -> None:
-    if not isinstance(head_num, int) or head_num <= 0:
-        raise RuntimeError(f"head_num is {head_num!r}; accepted are integers above 0")
-    if not 0 < keep_prob <= 1:
-        raise RuntimeError(f"keep_prob is {keep_prob}; accepted are numbers above 0 up to 1")
+def _check_numbers(numbers: Numbers, layout: str) -> None:
+    if numbers.head_num <= 0:
+        raise RuntimeError(f"head_num is {numbers.head_num}; accepted are integers above 0")
+    if not 0 < numbers.keep_prob <= 1:
+        raise RuntimeError(f"keep_prob is {numbers.keep_prob}; accepted are numbers above 0 up to 1")
     modes = (0, 1, 2, 3, 4, 6, 7, 8) if layout == "TND" else range(7)
-    if sparse_mode not in modes:
+    if numbers.sparse_mode not in modes:
         raise RuntimeError(
-            f"sparse_mode is {sparse_mode}; accepted with input_layout {layout} are {[*modes]}"
+            f"sparse_mode is {numbers.sparse_mode}; accepted with input_layout {layout} are {[*modes]}"
         )
 
 
@@ -162,25 +210,33 @@ def _ends(layout: str, shapes: Shapes, actual_seq_qlen, actual_seq_kvlen):
     for name, value in given.items():
         if layout != "TND" and value is not None:
             raise RuntimeError(f"{name} is given with input_layout {layout}; accepted with TND alone")
-        if layout == "TND" and (value is None or len(value) == 0):
-            raise RuntimeError(
-                f"{name} is {value}; input_layout TND needs cumulative lengths, one per sequence"
-            )
     if layout != "TND":
         return None, None
-    if len(actual_seq_qlen) != len(actual_seq_kvlen):
+    q_ends, kv_ends = (_read_ends(name, value) for name, value in given.items())
+    if len(q_ends) != len(kv_ends):
         raise RuntimeError(
-            f"actual_seq_qlen has {len(actual_seq_qlen)} entries, actual_seq_kvlen has"
-            f" {len(actual_seq_kvlen)}; accepted are equal numbers"
+            f"actual_seq_qlen has {len(q_ends)} entries, actual_seq_kvlen has {len(kv_ends)}; accepted are"
+            " equal numbers"
         )
     return (
-        ends_of("actual_seq_qlen", actual_seq_qlen, shapes.Sq),
-        ends_of("actual_seq_kvlen", actual_seq_kvlen, shapes.Skv),
+        ends_of("actual_seq_qlen", q_ends, shapes.Sq),
+        ends_of("actual_seq_kvlen", kv_ends, shapes.Skv),
     )
 
 
-def _bands(atten_mask, sparse_mode: int, pre: int, following: int, shapes: Shapes, lengths):
+def _read_ends(name: str, value) -> list[int]:
+    try:
+        ends = [] if value is None else integers(name, value)
+    except (TypeError, ValueError) as refusal:
+        raise RuntimeError(str(refusal)) from None
+    if not ends:
+        raise RuntimeError(f"{name} is {value}; input_layout TND needs cumulative lengths, one per sequence")
+    return ends
+
+
+def _bands(atten_mask, numbers: Numbers, shapes: Shapes, lengths):
     """(Mask, mask bytes or None) of a sparse mode."""
+    sparse_mode, pre, following = numbers.sparse_mode, numbers.pre_tockens, numbers.next_tockens
     if atten_mask is None:
         return Mask(), None
     if not isinstance(atten_mask, torch.Tensor):

@@ -1,0 +1,109 @@
+"""Arguments of the wrong kind: sentences that name the argument and its value; nothing is cut to size."""
+
+import fusedattn
+import numpy
+import pytest
+import torch
+from fusedattn import Mask, causal
+
+ENDS = torch.tensor([0, 4, 9])
+
+
+def call(door=torch.from_numpy, **given):
+    """A small BNSD call, or a packed or folded one where the layout says so, with some arguments changed."""
+    shapes = {"TND": (9, 2, 8), "BSH": (1, 9, 16)}
+    array = numpy.ones(shapes.get(str(given.get("layout")), (1, 2, 9, 8)), numpy.float32)
+    if given.get("layout") == "TND":
+        given = dict(cu_seqlens_q=[0, 4, 9], cu_seqlens_k=[0, 4, 9]) | given
+    q, k, v = (given.pop(name, door(array)) for name in "qkv")
+    return fusedattn.attention(q, k, v, **given)
+
+
+PACKED = dict(layout="TND")
+BOTH = [
+    (dict(scale="0.5"), TypeError, "scale is '0.5'; accepted is a number"),
+    (dict(scale=[1]), TypeError, r"scale is \[1\]"),
+    (dict(scale=1j), TypeError, "scale is 1j"),
+    (dict(scale=True), TypeError, "scale is True"),
+    (dict(scale=1e39), ValueError, r"scale is 1e\+39"),
+    (dict(scale=float("nan")), ValueError, "scale is nan"),
+    (dict(scale=10**400), ValueError, "scale is 1000"),
+    (dict(layout=["BNSD"]), ValueError, r"layout is \['BNSD'\]; accepted are BNSD"),
+    (dict(layout="BSH", heads="2"), TypeError, "heads is '2'; accepted is the number of query heads"),
+    (dict(layout="BSH", heads=2.0), TypeError, "heads is 2.0"),
+    (dict(layout="BSH", heads=2, k=None), TypeError, "k is a NoneType"),
+    (dict(heads="2"), TypeError, "heads is '2'"),
+    (PACKED | dict(cu_seqlens_q=[0, 2.7, 9]), TypeError, r"cu_seqlens_q\[1\] is 2.7; accepted is an integer"),
+    (PACKED | dict(cu_seqlens_q=numpy.array([0, 2.7, 9])), TypeError, r"cu_seqlens_q\[0\] is 0.0"),
+    (PACKED | dict(cu_seqlens_k=[0, True, 9]), TypeError, r"cu_seqlens_k\[1\] is True"),
+    (PACKED | dict(cu_seqlens_k="abc"), TypeError, "cu_seqlens_k is 'abc'; accepted is a list of integers"),
+    (PACKED | dict(cu_seqlens_q=9), TypeError, "cu_seqlens_q is 9"),
+    (PACKED | dict(cu_seqlens_q=[0, None]), TypeError, r"cu_seqlens_q\[1\] is None"),
+    (PACKED | dict(cu_seqlens_q=[0, 2**70]), ValueError, r"cu_seqlens_q\[1\] is 1180591620717411303424"),
+    (PACKED | dict(cu_seqlens_q=[0, -3, 9]), ValueError, r"cu_seqlens_q\[1\] is -3"),
+]
+
+
+@pytest.mark.parametrize("door", [torch.from_numpy, numpy.asarray], ids=["torch", "numpy"])
+@pytest.mark.parametrize(("given", "error", "sentence"), BOTH, ids=[sentence for *_, sentence in BOTH])
+def test_refused_by_both_doors(door, given, error, sentence):
+    with pytest.raises(error, match=sentence):
+        call(door, **given)
+
+
+@pytest.mark.parametrize("door", [torch.from_numpy, numpy.asarray], ids=["torch", "numpy"])
+@pytest.mark.parametrize("shape", [(), (9,), (1, 1, 9, 9)], ids=str)
+def test_a_packed_mask_of_another_rank(door, shape):
+    with pytest.raises(ValueError, match=r"mask has shape .*\[N, longest q, longest k\]"):
+        call(door, layout="TND", mask=door(numpy.ones(shape, bool)))
+
+
+@pytest.mark.parametrize("name", ["q", "k", "v", "mask"])
+@pytest.mark.parametrize("form", ["to_sparse", "to_mkldnn"])
+def test_tensors_that_are_not_dense(name, form):
+    if (name, form) == ("mask", "to_mkldnn"):
+        pytest.skip("no such tensor")
+    dense = torch.ones(9, 9, dtype=torch.bool) if name == "mask" else torch.ones(1, 2, 9, 8)
+    with pytest.raises(ValueError, match=f"{name} has layout torch.*accepted is torch.strided"):
+        call(**{name: getattr(dense, form)()})
+
+
+def test_masked_arrays():
+    masked = numpy.ma.masked_array(numpy.ones((1, 2, 9, 8), numpy.float32))
+    for name in "qkv":
+        with pytest.raises(TypeError, match=f"{name} is a masked array"):
+            call(numpy.asarray, **{name: masked})
+
+
+def test_a_scale_that_wants_a_gradient():
+    with pytest.raises(NotImplementedError, match="a gradient of scale is not computed"):
+        call(scale=torch.tensor(0.5, requires_grad=True))
+    assert torch.equal(call(scale=torch.tensor(0.5)), call(scale=numpy.float32(0.5)))
+
+
+def test_numbers_of_other_libraries():
+    wanted = call(layout="BSH", heads=2)
+    for heads in (numpy.int64(2), torch.tensor(2)):
+        assert torch.equal(call(layout="BSH", heads=heads), wanted)
+    ends = [numpy.int32(0), torch.tensor(4), 9]
+    assert torch.equal(call(layout="TND", cu_seqlens_q=ends), call(layout="TND", cu_seqlens_q=ENDS))
+
+
+@pytest.mark.parametrize(
+    ("band", "error", "sentence"),
+    [
+        ((2**64, 0), ValueError, "left is 18446744073709551616"),
+        ((0, -(2**63)), ValueError, "right is -9223372036854775808"),
+        ((1.5, 0), TypeError, "left is 1.5"),
+        ((1, 2, 3), TypeError, r"top_left is \(1, 2, 3\); accepted is a pair"),
+        (None, TypeError, "top_left is None"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_edges_of_a_mask(band, error, sentence):
+    with pytest.raises(error, match=sentence):
+        Mask(top_left=band)
+
+
+def test_a_mask_of_plain_pairs():
+    assert Mask(bottom_right=(None, numpy.int64(0))) == causal()

@@ -266,8 +266,14 @@ def lane_chosen() -> str:
 
 
 def threads() -> tuple[int, str]:
-    """Threads a call without options would use now, and whose they are: "openmp", "own" or "serial"."""
-    return _library.fusedattn_thread_count(), _library.fusedattn_thread_owner().decode()
+    """Threads a call without options would use now, and whose they are: "openmp", "own" or "serial".
+
+    ValueError if FUSEDATTN_NUM_THREADS is not a number of threads.
+    """
+    count = _library.fusedattn_thread_count()
+    if count == 0:
+        refuse(1)
+    return count, _library.fusedattn_thread_owner().decode()
 
 
 def layout() -> list[tuple[str, int, int]]:

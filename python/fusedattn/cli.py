@@ -71,7 +71,7 @@ def info(as_json: AsJson = False) -> None:
         print(json.dumps(facts, indent=2))
     else:
         _show_info(facts)
-    if facts["lane_error"]:
+    if facts["error"]:
         raise typer.Exit(1)
 
 
@@ -86,13 +86,12 @@ def _show_info(facts: dict) -> None:
     }
     lines = [("fusedattn", facts["version"]), ("library", facts["library"])]
     lines += [("cpu", f"{facts['cpu']}, {facts['cpus']} usable, {facts['system']}")]
-    lines += [("lane", facts["lane"] or f"none: {facts['lane_error']}")]
+    lines += [("lane", facts["lane"] or f"none: {facts['error']}")]
     for lane in facts["lanes"]:
         runs = "chosen" if lane["name"] == facts["lane"] else "runs here"
         lines.append((f"  {lane['name']}", lane["refusal"] or runs))
-    lines.append(
-        ("threads", f"{facts['threads']}, {owners.get(facts['thread_owner'], facts['thread_owner'])}")
-    )
+    owner = owners.get(facts["thread_owner"], facts["thread_owner"])
+    lines.append(("threads", f"{facts['threads']}, {owner}" if facts["threads"] else f"none: {facts['error']}"))
     versions = [f"{name} {facts[name]}" if facts[name] else f"no {name}" for name in ("torch", "numpy")]
     lines.append(("python", ", ".join([facts["python"], *versions])))
     lines += [("environment", f"{name}={value}") for name, value in facts["environment"].items()]

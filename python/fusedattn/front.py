@@ -42,7 +42,7 @@ def attention(
         dimension that is not contiguous is copied, which FUSEDATTN_VERBOSE=1 tells on stderr.
     mask: None; a Mask (causal(), window(), joined by &); or a bool tensor or array, True where a row sees a
         column, that broadcasts to [B,N,Sq,Skv] (TND: to [N, longest q, longest k], positions local to each
-        sequence) without its last dimension.
+        sequence), its last dimension in full.
     scale: of the scores; None is 1/sqrt(D).
     cu_seqlens_q, cu_seqlens_k: cumulative lengths with a leading 0, list or integer tensor, as many for q as
         for k. Rows past the last end belong to no sequence: their outputs are 0.

@@ -11,8 +11,7 @@ from fusedattn import _native
 
 
 def collect() -> dict:
-    """Everything as plain values for JSON. A FUSEDATTN_ISA that does not run here is told in "lane_error"."""
-    threads, owner = _native.threads()
+    """Everything as plain values for JSON. An environment variable that calls refuse is told in "error"."""
     facts = {
         "version": _native.version(),
         "library": _native.library_path,
@@ -23,16 +22,17 @@ def collect() -> dict:
         "torch": _version_of("torch"),
         "numpy": _version_of("numpy"),
         "lanes": [{"name": name, "refusal": refusal} for name, refusal in _native.lanes()],
-        "threads": threads,
-        "thread_owner": owner,
         "environment": {
             name: value for name, value in sorted(os.environ.items()) if name.startswith("FUSEDATTN_")
         },
     }
+    chosen = {"lane": None, "threads": None, "thread_owner": None, "error": None}
     try:
-        return facts | {"lane": _native.lane_chosen(), "lane_error": None}
+        chosen["lane"] = _native.lane_chosen()
+        chosen["threads"], chosen["thread_owner"] = _native.threads()
     except ValueError as error:
-        return facts | {"lane": None, "lane_error": str(error)}
+        chosen["error"] = str(error)
+    return facts | chosen
 
 
 def usable_cpus() -> int:

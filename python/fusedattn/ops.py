@@ -155,7 +155,15 @@ def _run_backward(d_out, q, k, v, out, row_max, row_sum, mask, cu_seqlens_q, cu_
     )
 
 
+def _check_devices(q, **others) -> None:
+    """Tensors of several devices reach the fake kernels when one of them is meta."""
+    for name, tensor in others.items():
+        if tensor is not None and tensor.device != q.device:
+            raise ValueError(f"{name} is on device {tensor.device} and q on {q.device}; accepted is one device for all")
+
+
 def _fake_forward(q, k, v, mask, cu_seqlens_q, cu_seqlens_k, layout, *_terms):
+    _check_devices(q, k=k, v=v, mask=mask)
     operands = [Operand(tuple(t.shape), ()) for t in (q, k, v)]
     check_both_ends(cu_seqlens_q, cu_seqlens_k)
     queries, keys, _ = check_shapes(layout, *operands, cu_seqlens_q is not None)
@@ -167,6 +175,7 @@ def _fake_forward(q, k, v, mask, cu_seqlens_q, cu_seqlens_k, layout, *_terms):
 
 
 def _fake_backward(d_out, q, k, v, *rest):
+    _check_devices(q, k=k, v=v, d_out=d_out)
     return tuple(t.new_empty(t.shape if need else 0) for t, need in zip((q, k, v), rest[-1]))
 
 

@@ -136,8 +136,8 @@ def check_mask_shape(layout: str, shape, scores) -> None:
             return
     where = "[N, longest q, longest k]" if packed else f"{list(scores)}"
     raise ValueError(
-        f"mask has shape {tuple(shape)}; accepted are shapes that broadcast to {where}, all but the last"
-        " dimension"
+        f"mask has shape {tuple(shape)}; accepted are at least 2 dimensions that broadcast to {where}, the last one"
+        " in full (flags of keys, [B,Skv]: mask[:, None, None, :])"
     )
 
 

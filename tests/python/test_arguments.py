@@ -107,3 +107,9 @@ def test_edges_of_a_mask(band, error, sentence):
 
 def test_a_mask_of_plain_pairs():
     assert Mask(bottom_right=(None, numpy.int64(0))) == causal()
+
+
+def test_tensors_of_two_devices_are_refused():
+    q = torch.randn(1, 2, 4, 8)
+    with pytest.raises(ValueError, match="k is on device meta"):
+        fusedattn.attention(q, q.to("meta"), q)

@@ -51,9 +51,9 @@ int main(void) {
   near("dk[0,0]", dk[0], -0.75), near("dk[0,1]", dk[1], 0);
   near("dk[1,0]", dk[2], 0.75), near("dk[1,1]", dk[3], 0);
   if (strcmp(fusedattn_version(), FUSEDATTN_VERSION) != 0) ++failures;
-  p.dim = 769;
-  if (fusedattn_forward(&p, NULL) == FUSEDATTN_OK || strstr(fusedattn_last_error(), "769") == NULL) {
-    printf("dim 769 is not refused in words\n");
+  p.dim = 1537;
+  if (fusedattn_forward(&p, NULL) == FUSEDATTN_OK || strstr(fusedattn_last_error(), "1537") == NULL) {
+    printf("dim 1537 is not refused in words\n");
     ++failures;
   }
   printf("%s\n", failures ? "failed" : "passed");

@@ -129,7 +129,7 @@ struct Tensors {
     p.q = q.view(), p.k = k.view(), p.v = v.view(), p.out = out.view(), p.d_out = d_out.view();
     p.dq = dq.view(), p.dk = dk.view(), p.dv = dv.view();
     p.stats = {reinterpret_cast<float*>(max.memory.data()), reinterpret_cast<float*>(sum.memory.data()),
-               max.batch_stride, max.head_stride, max.row_stride};
+               max.batch_stride, max.head_stride, max.row_stride, 1, 0};
     return p;
   }
 };

@@ -6,12 +6,13 @@
  *
  * For every sequence b, query head n (its key head is h = n / (q_heads / kv_heads)), row i and visible column j:
  *
- *   x[i,j] = scale * sum_d q[i,d] * k[j,d]
- *   max[i] = max_j x[i,j]              sum[i] = sum_j exp(x[i,j] - max[i])
- *   out[i] = sum_j exp(x[i,j] - max[i]) / sum[i] * v[j]
+ *   x[i,j] = scale * sum_d q[i,d] * k[j,d]  (+ bias, + alibi)
+ *   max[i] = max_j x[i,j]              sum[i] = sum_j exp(x[i,j] - max[i])      (the sink is one more x that has no value)
+ *   out[i] = sum_j keep[i,j] / keep_prob * exp(x[i,j] - max[i]) / sum[i] * v[j]
  *
- * and the gradients dq, dk, dv of sum(out * d_out). Products are accumulated in float32 and rounded once to the storage type.
- * A row that sees no column has out = 0, max = -FLT_MAX, sum = FLT_MAX and zero gradients.
+ * and the gradients dq, dk, dv, d_bias, d_sink of sum(out * d_out). Products are accumulated in float32 and rounded once to the
+ * storage type. A row that sees no column has out = 0, max = -FLT_MAX, sum = FLT_MAX (with a sink: max = sink, sum = 1) and zero
+ * gradients; a row of a sequence without columns has out = max = sum = 0.
  *
  * Results are the same bits for any number of threads and whatever else is in the batch.
  * Every function returns a status; the sentence behind it is in fusedattn_last_error() of the same thread.
@@ -23,7 +24,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define FUSEDATTN_VERSION "0.1.0"
+#define FUSEDATTN_VERSION "0.2.0"
 
 #if defined(__GNUC__)
 #define FUSEDATTN_API __attribute__((visibility("default")))
@@ -65,19 +66,59 @@ typedef struct fusedattn_band {
   int64_t right;
 } fusedattn_band;
 
-/* Which columns a row sees: those inside both bands and shown by the bytes. */
+/* Which columns a row sees: those inside all bands, or before the prefix; of these, those that the bytes show. */
 typedef struct fusedattn_mask {
   fusedattn_band top_left;     /* shift = 0: the diagonal starts at row 0, column 0 */
   fusedattn_band bottom_right; /* shift = kv_len - q_len: the diagonal ends at the last row and column */
+  const fusedattn_band* bands; /* optional, one more band per sequence, from the top left */
+  const int64_t* prefix;       /* optional, per sequence: every row sees the columns before it; all bands must be unbounded left */
   const uint8_t* bytes;        /* optional, one byte per (sequence, head, row, column); strides in bytes, 0 repeats */
   int64_t batch_stride;
   int64_t head_stride;
   int64_t row_stride;
   int32_t meaning; /* FUSEDATTN_NONZERO_HIDES or FUSEDATTN_NONZERO_SHOWS */
-  int32_t reserved;
+  int32_t whole;   /* packed: 1: rows and columns of the bytes are those of the packed tensors; 0: local to each sequence */
 } fusedattn_mask;
 
-/* Softmax statistics, float32, seen as [sequence, head, row]: max[i] in natural units (scale included), sum[i] >= 1. The
+/* Added to the scores: x = scale * s + bias, or x = scale * (s + bias). Read only where a row sees a column. Strides in elements,
+ * 0 repeats; a row stride of -1 reads along the diagonals, so that the bias depends on column - row alone. */
+typedef struct fusedattn_bias {
+  const void* data; /* NULL: none */
+  int64_t batch_stride;
+  int64_t head_stride;
+  int64_t row_stride;
+  int32_t dtype;        /* FUSEDATTN_FLOAT32, ...; need not be that of q */
+  int32_t before_scale; /* 1: x = scale * (s + bias) */
+  int32_t blocks;       /* packed: 1: a block [q_heads, rows, kv_len] per sequence, one after another, rows = q_len, or 1 if */
+  int32_t reserved;     /* row_stride is 0; the strides are not read otherwise */
+} fusedattn_bias;
+
+/* Added to the scores, after the scale: x = ... - slope * |d| or - slope * sqrt|d|, d = column + kv_start - row - q_start. */
+typedef struct fusedattn_alibi {
+  const float* slopes; /* NULL: none; [sequence, head] */
+  int64_t batch_stride;
+  int64_t head_stride;
+  int64_t q_start;
+  int64_t kv_start;
+  int32_t square_root;
+  int32_t bottom_right;   /* 1: d is also less by kv_len - q_len */
+  int32_t first_sequence; /* 1: the starts are those of sequence 0, all others start at 0 */
+  int32_t reserved;
+} fusedattn_alibi;
+
+/* Probabilities are kept with probability keep_prob and divided by it; max and sum are those of all. Element
+ * e = (sum of q_heads * q_len * kv_len of the sequences before) + (head * q_len + row) * kv_len + column  is kept
+ *   - with bits: if bit e % 8 (the lowest is 0) of bits[e / 8] is 1;
+ *   - else if u < floor(keep_prob * 65536 + 1/2), where u is the 16-bit half e % 2 (low, high) of word e % 8 / 2 of Philox4x32 with 7
+ *     rounds, counter (e / 8, offset), key seed: low 32 bits before high. */
+typedef struct fusedattn_dropout {
+  double keep_prob; /* above 0, at most 1; rounded to float32. 1 without bits: nothing is dropped */
+  const uint8_t* bits;
+  uint64_t seed;
+  uint64_t offset;
+} fusedattn_dropout;
+
+/* Softmax statistics, float32, seen as [sequence, head, row]: max[i] in natural units (scale, bias included), sum[i] >= 1. The
  * log-sum-exp of a row is max + log(sum). Rows that belong to no sequence get max = sum = 0. */
 typedef struct fusedattn_stats {
   float* max;
@@ -85,6 +126,8 @@ typedef struct fusedattn_stats {
   int64_t batch_stride;
   int64_t head_stride;
   int64_t row_stride;
+  int32_t lanes;  /* each number is written this many times, side by side; 0 means 1. Read: the first */
+  int32_t blocks; /* packed: 1: a block [q_heads, q_len, lanes] per sequence, one after another; the strides are not read */
 } fusedattn_stats;
 
 typedef struct fusedattn_problem {
@@ -96,21 +139,27 @@ typedef struct fusedattn_problem {
   int64_t kv_heads;
   int64_t q_len;    /* rows of a sequence; of the whole tensor when packed */
   int64_t kv_len;   /* columns of a sequence; of the whole tensor when packed */
-  int64_t dim;      /* features of a query and of a key, 1..768 */
+  int64_t dim;      /* features of a query and of a key, 1..1536 */
   int64_t dim_v;    /* features of a value and of an output, 1..768 */
   const int64_t* q_ends;  /* packed ("varlen", TND): batch cumulative ends, no leading 0; both arrays or neither */
   const int64_t* kv_ends; /* rows past the last end belong to no sequence: their outputs are zero */
   double scale;           /* of the scores; 1/sqrt(dim) is customary. Rounded to float32; at most 2.3e38 either way */
   fusedattn_mask mask;
+  fusedattn_bias bias;
+  fusedattn_alibi alibi;
+  fusedattn_dropout dropout;
+  const float* sink; /* optional, [q_heads]: one more score per row, not scaled, without a value */
   fusedattn_view q;
   fusedattn_view k;
   fusedattn_view v;
   fusedattn_view out;    /* forward: written. backward: read */
   fusedattn_stats stats; /* forward: written unless max and sum are both NULL. backward: read */
-  fusedattn_view d_out;  /* backward only, as the three below; a gradient whose data is NULL is not written */
+  fusedattn_view d_out;  /* backward only, as all below; a gradient whose data is NULL is not written */
   fusedattn_view dq;
   fusedattn_view dk;
   fusedattn_view dv;
+  fusedattn_view d_bias; /* dtype of the bias; summed over what the bias repeats, whose strides are not read; 0 where nothing is seen */
+  float* d_sink;         /* [q_heads] */
 } fusedattn_problem;
 
 /* Runs task(argument, index) for every index in [0, tasks), in any order, on any threads, and returns when all are done. */
@@ -145,13 +194,13 @@ typedef struct fusedattn_merge_problem {
 
 typedef struct fusedattn_plan fusedattn_plan;
 
-/* "0.1.0" */
+/* "0.2.0" */
 FUSEDATTN_API const char* fusedattn_version(void);
 
 /* The sentence of the last failure on this thread: argument, value, what is accepted. "" if there was none. */
 FUSEDATTN_API const char* fusedattn_last_error(void);
 
-/* Zeros, scale 1, unbounded bands, struct_size. */
+/* Zeros, scale 1, keep_prob 1, unbounded bands, struct_size. */
 FUSEDATTN_API void fusedattn_problem_init(fusedattn_problem* problem);
 FUSEDATTN_API void fusedattn_options_init(fusedattn_options* options);
 
@@ -174,6 +223,9 @@ FUSEDATTN_API void fusedattn_plan_destroy(fusedattn_plan* plan);
 /* The plan in words (lane, shapes, tiles, tasks, workspace), one line. Writes at most size bytes with the final 0 and
  * returns the length of the whole text. */
 FUSEDATTN_API size_t fusedattn_describe(const fusedattn_plan* plan, char* text, size_t size);
+
+/* The bits of elements [0, count) of a dropout with this keep_prob, seed and offset: (count + 7) / 8 bytes; bits past count are 0. */
+FUSEDATTN_API fusedattn_status fusedattn_dropout_bits(const fusedattn_dropout* dropout, int64_t count, uint8_t* bits);
 
 /* Joins attention over disjoint sets of columns: max = max_p max_p, sum = sum_p sum_p exp(max_p - max),
  * out = sum_p out_p sum_p exp(max_p - max) / sum, added in the order of the parts. */

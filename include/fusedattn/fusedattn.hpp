@@ -53,6 +53,8 @@ inline constexpr std::int64_t unbounded = FUSEDATTN_UNBOUNDED;
 
 using view = fusedattn_view;        // data and strides of a tensor, seen as [sequence, head, row, feature]
 using stats = fusedattn_stats;      // max and sum of every row, float32
+using bias = fusedattn_bias;        // added to the scores, a tensor seen as [sequence, head, row, column]
+using alibi = fusedattn_alibi;      // added to the scores, a slope times the distance of row and column
 using partial = fusedattn_partial;  // attention over some of the columns: what merge() joins
 
 struct band {
@@ -63,11 +65,21 @@ struct band {
 struct mask {
   band top_left{};
   band bottom_right{};
+  std::span<const fusedattn_band> bands{};  // one more for each sequence, from the top left
+  std::span<const std::int64_t> prefix{};   // for each sequence, the columns that every row sees
   const std::uint8_t* bytes = nullptr;
   std::int64_t batch_stride = 0;
   std::int64_t head_stride = 0;
   std::int64_t row_stride = 0;
   nonzero meaning = nonzero::hides;
+  bool whole = false;  // packed: the bytes lie over the packed tensors
+};
+
+struct dropout {
+  double keep_prob = 1.0;
+  const std::uint8_t* bits = nullptr;  // not given: the stream of seed and offset
+  std::uint64_t seed = 0;
+  std::uint64_t offset = 0;
 };
 
 struct problem {
@@ -83,6 +95,10 @@ struct problem {
   std::span<const std::int64_t> kv_ends{};
   std::optional<double> scale{};  // not given: 1/sqrt(dim)
   fusedattn::mask mask{};
+  fusedattn::bias bias{};
+  fusedattn::alibi alibi{};
+  fusedattn::dropout dropout{};
+  const float* sink = nullptr;  // one for each query head
   view q{};
   view k{};
   view v{};
@@ -92,6 +108,8 @@ struct problem {
   view dq{};
   view dk{};
   view dv{};
+  view d_bias{};
+  float* d_sink = nullptr;
 };
 
 struct options {
@@ -140,18 +158,21 @@ void* address(std::span<T> elements) {
   return const_cast<std::remove_const_t<T>*>(elements.data());  // the library never writes an input
 }
 
-inline fusedattn_mask to_c(const mask& m) {
-  const fusedattn_band top_left{m.top_left.left, m.top_left.right};
-  const fusedattn_band bottom_right{m.bottom_right.left, m.bottom_right.right};
-  return {top_left, bottom_right, m.bytes, m.batch_stride, m.head_stride, m.row_stride, std::int32_t(m.meaning), 0};
+// The address of an array that has an entry for each sequence, or null.
+template <class T>
+const T* one_each(const char* name, std::span<const T> entries, std::int64_t batch) {
+  if (entries.data() != nullptr && static_cast<std::int64_t>(entries.size()) != batch) {
+    refuse(std::string(name) + " has " + std::to_string(entries.size()) + " entries, but batch is " +
+           std::to_string(batch) + "; one per sequence is expected");
+  }
+  return entries.data();
 }
 
-inline const std::int64_t* ends(const char* name, std::span<const std::int64_t> ends, std::int64_t batch) {
-  if (ends.data() != nullptr && static_cast<std::int64_t>(ends.size()) != batch) {
-    refuse(std::string(name) + " has " + std::to_string(ends.size()) + " entries, but batch is " +
-           std::to_string(batch) + "; one cumulative end per sequence is expected");
-  }
-  return ends.data();
+inline fusedattn_mask to_c(const mask& m, std::int64_t batch) {
+  const fusedattn_band top_left{m.top_left.left, m.top_left.right};
+  const fusedattn_band bottom_right{m.bottom_right.left, m.bottom_right.right};
+  return {top_left, bottom_right, one_each("mask.bands", m.bands, batch), one_each("mask.prefix", m.prefix, batch),
+          m.bytes, m.batch_stride, m.head_stride, m.row_stride, std::int32_t(m.meaning), m.whole};
 }
 
 inline fusedattn_problem to_c(const problem& p) {
@@ -165,10 +186,14 @@ inline fusedattn_problem to_c(const problem& p) {
   c.kv_len = p.kv_len;
   c.dim = p.dim;
   c.dim_v = p.dim_v.value_or(p.dim);
-  c.q_ends = ends("q_ends", p.q_ends, p.batch);
-  c.kv_ends = ends("kv_ends", p.kv_ends, p.batch);
+  c.q_ends = one_each("q_ends", p.q_ends, p.batch);
+  c.kv_ends = one_each("kv_ends", p.kv_ends, p.batch);
   c.scale = p.scale ? *p.scale : p.dim > 0 ? 1.0 / std::sqrt(static_cast<double>(p.dim)) : 1.0;
-  c.mask = to_c(p.mask);
+  c.mask = to_c(p.mask, p.batch);
+  c.bias = p.bias;
+  c.alibi = p.alibi;
+  c.dropout = {p.dropout.keep_prob, p.dropout.bits, p.dropout.seed, p.dropout.offset};
+  c.sink = p.sink;
   c.q = p.q;
   c.k = p.k;
   c.v = p.v;
@@ -178,6 +203,8 @@ inline fusedattn_problem to_c(const problem& p) {
   c.dq = p.dq;
   c.dk = p.dk;
   c.dv = p.dv;
+  c.d_bias = p.d_bias;
+  c.d_sink = p.d_sink;
   return c;
 }
 
@@ -208,7 +235,7 @@ inline stats row_stats(std::span<float> max, std::span<float> sum, std::int64_t 
                    "; they must have the same number");
   }
   detail::require_whole(max.size(), heads, rows, 1);
-  return {max.data(), sum.data(), heads * rows, rows, 1};
+  return {max.data(), sum.data(), heads * rows, rows, 1, 1, 0};
 }
 
 // Plan and run in one call, with scratch memory that the library keeps.

@@ -1,7 +1,7 @@
 """The C API (fusedattn.h) by ctypes: structs, prototypes, errors. The only file that knows the library."""
 
 import ctypes
-from ctypes import POINTER, c_char_p, c_double, c_int32, c_int64, c_size_t, c_void_p
+from ctypes import POINTER, c_char_p, c_double, c_int32, c_int64, c_size_t, c_uint64, c_void_p
 from pathlib import Path
 
 FLOAT32, BFLOAT16, FLOAT16 = 0, 1, 2
@@ -27,12 +27,50 @@ class Mask(ctypes.Structure):
     _fields_ = [
         ("top_left", Band),
         ("bottom_right", Band),
+        ("bands", c_void_p),
+        ("prefix", c_void_p),
         ("bytes", c_void_p),
         ("batch_stride", c_int64),
         ("head_stride", c_int64),
         ("row_stride", c_int64),
         ("meaning", c_int32),
+        ("whole", c_int32),
+    ]
+
+
+class Bias(ctypes.Structure):
+    _fields_ = [
+        ("data", c_void_p),
+        ("batch_stride", c_int64),
+        ("head_stride", c_int64),
+        ("row_stride", c_int64),
+        ("dtype", c_int32),
+        ("before_scale", c_int32),
+        ("blocks", c_int32),
         ("reserved", c_int32),
+    ]
+
+
+class Alibi(ctypes.Structure):
+    _fields_ = [
+        ("slopes", c_void_p),
+        ("batch_stride", c_int64),
+        ("head_stride", c_int64),
+        ("q_start", c_int64),
+        ("kv_start", c_int64),
+        ("square_root", c_int32),
+        ("bottom_right", c_int32),
+        ("first_sequence", c_int32),
+        ("reserved", c_int32),
+    ]
+
+
+class Dropout(ctypes.Structure):
+    _fields_ = [
+        ("keep_prob", c_double),
+        ("bits", c_void_p),
+        ("seed", c_uint64),
+        ("offset", c_uint64),
     ]
 
 
@@ -43,6 +81,8 @@ class Stats(ctypes.Structure):
         ("batch_stride", c_int64),
         ("head_stride", c_int64),
         ("row_stride", c_int64),
+        ("lanes", c_int32),
+        ("blocks", c_int32),
     ]
 
 
@@ -62,6 +102,10 @@ class Problem(ctypes.Structure):
         ("kv_ends", c_void_p),
         ("scale", c_double),
         ("mask", Mask),
+        ("bias", Bias),
+        ("alibi", Alibi),
+        ("dropout", Dropout),
+        ("sink", c_void_p),
         ("q", View),
         ("k", View),
         ("v", View),
@@ -71,6 +115,8 @@ class Problem(ctypes.Structure):
         ("dq", View),
         ("dk", View),
         ("dv", View),
+        ("d_bias", View),
+        ("d_sink", c_void_p),
     ]
 
 
@@ -115,6 +161,9 @@ STRUCTS = {
     "view": View,
     "band": Band,
     "mask": Mask,
+    "bias": Bias,
+    "alibi": Alibi,
+    "dropout": Dropout,
     "stats": Stats,
     "problem": Problem,
     "options": Options,
@@ -136,6 +185,7 @@ _PROTOTYPES = {
     "fusedattn_plan_run": (c_int32, [c_void_p, c_void_p, c_void_p, c_size_t]),
     "fusedattn_plan_destroy": (None, [c_void_p]),
     "fusedattn_describe": (c_size_t, [c_void_p, c_char_p, c_size_t]),
+    "fusedattn_dropout_bits": (c_int32, [c_void_p, c_int64, c_void_p]),
     "fusedattn_merge": (c_int32, [c_void_p]),
     "fusedattn_lane_count": (c_int32, []),
     "fusedattn_lane_name": (c_char_p, [c_int32]),
@@ -190,7 +240,7 @@ def refuse(status: int) -> None:
 
 
 def new_problem() -> Problem:
-    """A problem with zeros, scale 1 and unbounded bands."""
+    """A problem with zeros, scale 1, keep_prob 1 and unbounded bands."""
     problem = Problem()
     _library.fusedattn_problem_init(ctypes.addressof(problem))
     if problem.struct_size != ctypes.sizeof(Problem):

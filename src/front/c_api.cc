@@ -19,7 +19,8 @@ using namespace fusedattn;
 struct fusedattn_plan {
   Plan plan;
   Team team;
-  std::vector<std::int64_t> q_ends, kv_ends;
+  std::vector<std::int64_t> q_ends, kv_ends, prefix;
+  std::vector<Band> bands;
 };
 
 namespace {
@@ -126,15 +127,28 @@ bool same_strides(const View& a, const View& b) {
          a.row_stride == b.row_stride;
 }
 
-bool same_ends(const std::int64_t* ends, const std::int64_t* planned, std::int64_t count) {
-  if (ends == nullptr || planned == nullptr) return ends == planned;
-  return std::equal(planned, planned + count, ends);
+template <class T>
+bool same_numbers(const T* numbers, const T* planned, std::int64_t count) {
+  if (numbers == nullptr || planned == nullptr) return numbers == planned;
+  return std::equal(planned, planned + count, numbers);
 }
 
 // The first field, apart from addresses, in which two problems differ; null if none.
 const char* difference(const Problem& a, const Problem& b) {
+  const auto elsewhere = [](auto& here, const auto& there) {
+    if (here != nullptr && there != nullptr) here = there;
+  };
   Mask mask = a.mask;
-  if (mask.bytes.data != nullptr && b.mask.bytes.data != nullptr) mask.bytes.data = b.mask.bytes.data;
+  elsewhere(mask.bytes.data, b.mask.bytes.data);
+  if (a.batch == b.batch && same_numbers(a.mask.bands, b.mask.bands, b.batch)) mask.bands = b.mask.bands;
+  if (a.batch == b.batch && same_numbers(a.mask.prefix, b.mask.prefix, b.batch)) mask.prefix = b.mask.prefix;
+  Bias bias = a.bias;
+  elsewhere(bias.data, b.bias.data);
+  Alibi alibi = a.alibi;
+  elsewhere(alibi.slopes, b.alibi.slopes);
+  Dropout dropout = a.dropout;  // every run may have a stream of its own
+  elsewhere(dropout.bits, b.dropout.bits);
+  dropout.seed = b.dropout.seed, dropout.offset = b.dropout.offset;
   Stats stats = a.stats;
   stats.max = b.stats.max, stats.sum = b.stats.sum;
   const struct {
@@ -149,9 +163,13 @@ const char* difference(const Problem& a, const Problem& b) {
                 {"dim", a.dim == b.dim},
                 {"dim_v", a.dim_v == b.dim_v},
                 {"scale", a.scale == b.scale},
-                {"q_ends", a.batch == b.batch && same_ends(a.q_ends, b.q_ends, b.batch)},
-                {"kv_ends", a.batch == b.batch && same_ends(a.kv_ends, b.kv_ends, b.batch)},
+                {"q_ends", a.batch == b.batch && same_numbers(a.q_ends, b.q_ends, b.batch)},
+                {"kv_ends", a.batch == b.batch && same_numbers(a.kv_ends, b.kv_ends, b.batch)},
                 {"mask", mask == b.mask},
+                {"bias", bias == b.bias},
+                {"alibi", alibi == b.alibi},
+                {"dropout", dropout == b.dropout},
+                {"sink", (a.sink == nullptr) == (b.sink == nullptr)},
                 {"stats", stats == b.stats},
                 {"q", same_strides(a.q, b.q)},
                 {"k", same_strides(a.k, b.k)},
@@ -160,7 +178,9 @@ const char* difference(const Problem& a, const Problem& b) {
                 {"d_out", same_strides(a.d_out, b.d_out)},
                 {"dq", same_strides(a.dq, b.dq)},
                 {"dk", same_strides(a.dk, b.dk)},
-                {"dv", same_strides(a.dv, b.dv)}};
+                {"dv", same_strides(a.dv, b.dv)},
+                {"d_bias", same_strides(a.d_bias, b.d_bias)},
+                {"d_sink", (a.d_sink == nullptr) == (b.d_sink == nullptr)}};
   for (const auto& field : fields)
     if (!field.same) return field.name;
   return nullptr;
@@ -175,8 +195,24 @@ Status rebind(const fusedattn_plan& planned, const fusedattn_problem* from, Plan
   if (Status status = check(problem, planned.plan.direction); !status.ok()) return status;
   plan = planned.plan;
   problem.q_ends = plan.problem.q_ends, problem.kv_ends = plan.problem.kv_ends;
+  problem.mask.bands = plan.problem.mask.bands, problem.mask.prefix = plan.problem.mask.prefix;
   plan.problem = problem;
   return {};
+}
+
+// A plan outlives the arrays of its problem: their numbers are copied.
+void keep_own(fusedattn_plan& made) {
+  Problem& p = made.plan.problem;
+  const auto keep = [&p](auto& numbers, auto& own) {
+    if (numbers == nullptr) return;
+    own.reserve(1);  // an address even for no sequences
+    own.assign(numbers, numbers + p.batch);
+    numbers = own.data();
+  };
+  keep(p.q_ends, made.q_ends);
+  keep(p.kv_ends, made.kv_ends);
+  keep(p.mask.prefix, made.prefix);
+  keep(p.mask.bands, made.bands);
 }
 
 Status check_workspace(const Plan& plan, const void* workspace, std::size_t bytes) {
@@ -198,7 +234,7 @@ void fusedattn_problem_init(fusedattn_problem* problem) {
   if (problem == nullptr) return;
   *problem = {};
   problem->struct_size = sizeof *problem;
-  problem->scale = 1.0;
+  problem->scale = problem->dropout.keep_prob = 1.0;
   problem->mask.top_left = problem->mask.bottom_right = {FUSEDATTN_UNBOUNDED, FUSEDATTN_UNBOUNDED};
 }
 
@@ -225,12 +261,7 @@ fusedattn_status fusedattn_plan_create(const fusedattn_problem* problem, int32_t
       return Status::invalid("direction is " + std::to_string(direction) + "; accepted: 0 (forward), 1 (backward)");
     auto made = std::make_unique<fusedattn_plan>();
     if (Status status = plan_into(problem, static_cast<Direction>(direction), options, made->plan, made->team); !status.ok()) return status;
-    Problem& p = made->plan.problem;
-    if (p.packed()) {
-      made->q_ends.assign(p.q_ends, p.q_ends + p.batch);
-      made->kv_ends.assign(p.kv_ends, p.kv_ends + p.batch);
-      p.q_ends = made->q_ends.data(), p.kv_ends = made->kv_ends.data();
-    }
+    keep_own(*made);
     *plan = made.release();
     return {};
   });
@@ -268,6 +299,17 @@ size_t fusedattn_describe(const fusedattn_plan* plan, char* text, size_t size) {
     text[n] = '\0';
   }
   return words.size();
+}
+
+fusedattn_status fusedattn_dropout_bits(const fusedattn_dropout* from, int64_t count, uint8_t* bits) {
+  return guarded([&]() -> Status {
+    if (from == nullptr) return Status::invalid("dropout is NULL; accepted: the address of a fusedattn_dropout");
+    if (count < 0) return Status::invalid("count is " + std::to_string(count) + "; accepted: 0 or more elements");
+    if (bits == nullptr && count > 0) return Status::invalid("bits is NULL; accepted: the address of (count + 7) / 8 bytes");
+    Dropout dropout;
+    if (Status status = read_dropout(*from, dropout); !status.ok()) return status;
+    return {Code::unsupported, "dropout bits are not computed by this version"};
+  });
 }
 
 fusedattn_status fusedattn_merge(const fusedattn_merge_problem* problem) {

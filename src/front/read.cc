@@ -22,7 +22,12 @@ View read(const fusedattn_view& view) {
 }
 
 Stats read(const fusedattn_stats& stats) {
-  return {stats.max, stats.sum, stats.batch_stride, stats.head_stride, stats.row_stride};
+  return {stats.max, stats.sum, stats.batch_stride, stats.head_stride, stats.row_stride, stats.lanes ? stats.lanes : 1, stats.blocks != 0};
+}
+
+Alibi read(const fusedattn_alibi& alibi) {
+  return {alibi.slopes, alibi.batch_stride, alibi.head_stride, alibi.q_start, alibi.kv_start,
+          alibi.square_root != 0, alibi.bottom_right != 0, alibi.first_sequence != 0};
 }
 
 Band read(const fusedattn_band& band) {
@@ -38,18 +43,30 @@ std::string number(double x) {
   return text;
 }
 
-Status read_dtype(std::int32_t from, Dtype& to) {
+Status read_dtype(const char* name, std::int32_t from, Dtype& to) {
   if (from < FUSEDATTN_FLOAT32 || from > FUSEDATTN_FLOAT16)
-    return Status::invalid("dtype is " + std::to_string(from) + "; accepted: 0 (float32), 1 (bfloat16), 2 (float16)");
+    return Status::invalid(std::string(name) + " is " + std::to_string(from) + "; accepted: 0 (float32), 1 (bfloat16), 2 (float16)");
   to = static_cast<Dtype>(from);
   return {};
 }
 
+Status read_bias(const fusedattn_bias& from, Bias& to) {
+  to = {static_cast<const std::byte*>(from.data), from.batch_stride, from.head_stride, from.row_stride,
+        Dtype::f32, from.before_scale != 0, from.blocks != 0};
+  return read_dtype("bias.dtype", from.dtype, to.dtype);
+}
+
 }  // namespace
+
+Status read_dropout(const fusedattn_dropout& from, Dropout& to) {
+  to = {static_cast<float>(from.keep_prob), from.bits, from.seed, from.offset};
+  if (to.keep_prob > 0.0f && to.keep_prob <= 1.0f) return {};
+  return Status::invalid("dropout.keep_prob is " + number(from.keep_prob) + "; accepted: a number above 0 up to 1");
+}
 
 Status read_problem(const fusedattn_problem* from, Problem& to) {
   if (Status status = check_struct(from, "problem", from ? from->struct_size : 0, sizeof *from); !status.ok()) return status;
-  if (Status status = read_dtype(from->dtype, to.dtype); !status.ok()) return status;
+  if (Status status = read_dtype("dtype", from->dtype, to.dtype); !status.ok()) return status;
   if (from->mask.meaning != FUSEDATTN_NONZERO_HIDES && from->mask.meaning != FUSEDATTN_NONZERO_SHOWS)
     return Status::invalid("mask.meaning is " + std::to_string(from->mask.meaning) + "; accepted: 0 (nonzero hides), 1 (nonzero shows)");
   to.batch = from->batch, to.q_heads = from->q_heads, to.kv_heads = from->kv_heads;
@@ -60,17 +77,25 @@ Status read_problem(const fusedattn_problem* from, Problem& to) {
     return Status::invalid("scale is " + number(from->scale) + "; accepted: a finite number of at most 2.3e38");
   to.mask.top_left = read(from->mask.top_left);
   to.mask.bottom_right = read(from->mask.bottom_right);
+  static_assert(sizeof(Band) == sizeof(fusedattn_band));
+  to.mask.bands = reinterpret_cast<const Band*>(from->mask.bands);
+  to.mask.prefix = from->mask.prefix;
   to.mask.bytes = {from->mask.bytes, from->mask.batch_stride, from->mask.head_stride, from->mask.row_stride,
-                   from->mask.meaning == FUSEDATTN_NONZERO_HIDES};
+                   from->mask.meaning == FUSEDATTN_NONZERO_HIDES, from->mask.whole != 0};
+  if (Status status = read_bias(from->bias, to.bias); !status.ok()) return status;
+  to.alibi = read(from->alibi);
+  if (Status status = read_dropout(from->dropout, to.dropout); !status.ok()) return status;
+  to.sink = from->sink;
   to.q = read(from->q), to.k = read(from->k), to.v = read(from->v), to.out = read(from->out);
   to.stats = read(from->stats);
   to.d_out = read(from->d_out), to.dq = read(from->dq), to.dk = read(from->dk), to.dv = read(from->dv);
+  to.d_bias = read(from->d_bias), to.d_sink = from->d_sink;
   return {};
 }
 
 Status read_merge(const fusedattn_merge_problem* from, Merge& to) {
   if (Status status = check_struct(from, "merge_problem", from ? from->struct_size : 0, sizeof *from); !status.ok()) return status;
-  if (Status status = read_dtype(from->dtype, to.dtype); !status.ok()) return status;
+  if (Status status = read_dtype("dtype", from->dtype, to.dtype); !status.ok()) return status;
   if (from->parts == nullptr) return Status::invalid("parts is NULL; accepted: the address of count partial results");
   if (from->count < 1) return Status::invalid("count is " + std::to_string(from->count) + "; accepted: at least 1");
   to.batch = from->batch, to.heads = from->heads, to.rows = from->rows, to.dim_v = from->dim_v;

@@ -9,6 +9,7 @@
 namespace fusedattn {
 
 Status read_problem(const fusedattn_problem* from, Problem& to);
+Status read_dropout(const fusedattn_dropout& from, Dropout& to);
 Status read_merge(const fusedattn_merge_problem* from, Merge& to);
 
 // The lane's name and the team that the options ask for; defaults for null.

@@ -16,7 +16,7 @@ class Backward {
       : p_(p),
         item_(item),
         seq_(sequence(p, item.b)),
-        band_(band_of(p.mask, seq_.q_len, seq_.kv_len)),
+        sight_(sight_of(p, item.b)),
         scaling_(p.scale),
         sizes_(p, seq_.q_len, backward_tile_of<Mac>(p)) {
     Arena arena(scratch);
@@ -25,11 +25,11 @@ class Backward {
 
   void run() {
     if (item_.dq != nullptr) std::fill(item_.dq, item_.dq + seq_.q_len * sizes_.ld_dq, 0.0f);
-    sum_rows(rows_of_columns(band_, item_.cols, seq_.q_len));
+    sum_rows(sight_.rows(item_.cols, seq_.q_len));
     const std::int64_t cols = sizes_.tile.cols, rows = sizes_.tile.rows;
     for (std::int64_t j = item_.cols.begin; j < item_.cols.end; j += cols) {
       enter_block({j, std::min(j + cols, item_.cols.end)});
-      const Range visible = rows_of_columns(band_, block_, seq_.q_len);
+      const Range visible = sight_.rows(block_, seq_.q_len);
       for (std::int64_t i = visible.begin / rows * rows; i < visible.end; i += rows) tile({i, std::min(i + rows, seq_.q_len)});
       store_block();
     }
@@ -46,7 +46,7 @@ class Backward {
   float* d_scores(std::int64_t i) const { return s_.d_scores + i * sizes_.ld_scores; }
   std::int64_t width() const { return round_up(block_.size(), kPanel); }
   const std::uint8_t* bytes_of_row(std::int64_t row) const {
-    const std::uint8_t* bytes = bytes_of(p_, item_.b, item_.head, row);
+    const std::uint8_t* bytes = bytes_of(p_, seq_, item_.b, item_.head, row);
     return bytes == nullptr ? nullptr : bytes + block_.begin;
   }
 
@@ -54,7 +54,7 @@ class Backward {
   // +inf: their probabilities become 0.
   void sum_rows(Range rows) {
     for (std::int64_t i = rows.begin; i < rows.end; ++i) {
-      const std::int64_t stats = stats_offset(p_, item_.b, item_.head, seq_.q_begin + i);
+      const std::int64_t stats = stats_offset(p_, seq_, item_.b, item_.head, i);
       const float row_max = p_.stats.max[stats], row_sum = p_.stats.sum[stats];
       const bool nothing = row_max <= -FLT_MAX || row_sum == 0.0f;
       s_.row_max[i] = nothing ? 0.0f : row_max / scaling_.rest;
@@ -110,7 +110,7 @@ class Backward {
     bool any = false;
     for (std::int64_t i = 0; i < rows.size(); ++i) {
       const std::int64_t row = rows.begin + i;
-      s_.seen[i] = seen_by(band_, bytes_of_row(row), p_.mask.bytes.nonzero_hides, row, block_);
+      s_.seen[i] = seen_by(sight_, bytes_of_row(row), p_.mask.bytes.nonzero_hides, row, block_);
       any = any || !s_.seen[i].columns.empty();
     }
     hulls_of(s_.seen, rows.size(), s_.hulls);
@@ -177,7 +177,7 @@ class Backward {
   // delta is also sum_j P dP. Where a row's columns are all at hand, that is as exact as float32; dO * out has the rounding of a
   // 16-bit out, which shows in rows that see few columns. Divided by sum_j P, which is 1 but for rounding.
   bool sees_only_this_block(std::int64_t row) const {
-    const Range columns = columns_of_rows(band_, {row, row + 1}, seq_.kv_len);
+    const Range columns = sight_.columns({row, row + 1}, seq_.kv_len);
     return columns.begin >= block_.begin && columns.end <= block_.end;
   }
   static float exact_delta(const float* p, const float* dp, Range hull) {
@@ -249,7 +249,7 @@ class Backward {
   const Problem& p_;
   const BackwardItem& item_;
   const Sequence seq_;
-  const Band band_;
+  const Sight sight_;
   const Scaling scaling_;
   const BackwardSizes<Mac> sizes_;
   BackwardScratch s_;

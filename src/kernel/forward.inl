@@ -13,7 +13,7 @@ class Forward {
       : p_(p),
         item_(item),
         seq_(sequence(p, item.b)),
-        band_(band_of(p.mask, seq_.q_len, seq_.kv_len)),
+        sight_(sight_of(p, item.b)),
         scaling_(p.scale),
         sizes_(p, forward_tile_of<Mac>(p), item.rows.size() * p.group()) {
     Arena arena(scratch);
@@ -22,7 +22,7 @@ class Forward {
 
   void run() {
     start();
-    const Range visible = columns_of_rows(band_, item_.rows, seq_.kv_len);
+    const Range visible = sight_.columns(item_.rows, seq_.kv_len);
     const std::int64_t cols = sizes_.tile.cols, rows = sizes_.tile.rows;
     for (std::int64_t j = visible.begin / cols * cols; j < visible.end; j += cols) {
       enter_block({j, std::min(j + cols, seq_.kv_len)});
@@ -36,7 +36,7 @@ class Forward {
   std::int64_t row_of_line(std::int64_t line) const { return item_.rows.begin + line % item_.rows.size(); }
   // At the first column of the block; null without bytes.
   const std::uint8_t* bytes_of_line(std::int64_t line) const {
-    const std::uint8_t* bytes = bytes_of(p_, item_.b, head_of(line), row_of_line(line));
+    const std::uint8_t* bytes = bytes_of(p_, seq_, item_.b, head_of(line), row_of_line(line));
     return bytes == nullptr ? nullptr : bytes + block_.begin;
   }
   Panels values() const { return {s_.values, kPanel, sizes_.value_panel()}; }
@@ -75,7 +75,7 @@ class Forward {
     bool any = false;
     for (std::int64_t i = 0; i < lines.size(); ++i) {
       const std::int64_t line = lines.begin + i;
-      s_.seen[i] = seen_by(band_, bytes_of_line(line), p_.mask.bytes.nonzero_hides, row_of_line(line), block_);
+      s_.seen[i] = seen_by(sight_, bytes_of_line(line), p_.mask.bytes.nonzero_hides, row_of_line(line), block_);
       any = any || !s_.seen[i].columns.empty();
     }
     hulls_of(s_.seen, lines.size(), s_.hulls);
@@ -143,15 +143,16 @@ class Forward {
     const bool nothing = row_sum == 0.0f;
     T* to = reinterpret_cast<T*>(row_of(p_, p_.out, item_.b, head, row));
     store_scaled(to, s_.out + line * sizes_.ld_out, p_.dim_v, nothing ? 0.0f : 1.0f / row_sum);
-    const std::int64_t at = stats_offset(p_, item_.b, head, row);
-    if (p_.stats.max != nullptr) p_.stats.max[at] = nothing ? -FLT_MAX : row_max * scaling_.rest;
-    if (p_.stats.sum != nullptr) p_.stats.sum[at] = nothing ? FLT_MAX : row_sum;
+    const std::int64_t at = stats_offset(p_, seq_, item_.b, head, row_of_line(line));
+    const float none = seq_.kv_len > 0 ? FLT_MAX : 0.0f, none_max = 0.0f - none;
+    if (p_.stats.max != nullptr) std::fill_n(p_.stats.max + at, p_.stats.lanes, nothing ? none_max : row_max * scaling_.rest);
+    if (p_.stats.sum != nullptr) std::fill_n(p_.stats.sum + at, p_.stats.lanes, nothing ? none : row_sum);
   }
 
   const Problem& p_;
   const ForwardItem& item_;
   const Sequence seq_;
-  const Band band_;
+  const Sight sight_;
   const Scaling scaling_;
   const ForwardSizes<Mac> sizes_;
   ForwardScratch s_;

@@ -16,6 +16,7 @@ struct Tile {
 struct ForwardItem {
   std::int64_t b, kv_head;
   Range rows;
+  std::int64_t scores_before;  // of one head, in the sequences before b
 };
 
 // All rows of one query head against a range of columns. Writes dk, dv of those columns (or their float32 partials, when
@@ -23,6 +24,7 @@ struct ForwardItem {
 struct BackwardItem {
   std::int64_t b, head;
   Range cols;
+  std::int64_t scores_before;  // of one head, in the sequences before b
   float* dq;   // [q_len, leading(dim)], overwritten
   float* dkv;  // null: round and store dk and dv; else [kv_len, leading(dim)] then [kv_len, leading(dim_v)]
 };

@@ -39,4 +39,4 @@ FUSEDATTN_INLINE bool sees(const Seen& seen, const std::uint8_t* bytes, bool non
   return column >= seen.columns.begin && column < seen.columns.end && !(seen.holes && !shows(bytes[column], nonzero_hides));
 }
 
-constexpr std::int64_t kMostFeatures = 768;
+constexpr std::int64_t kMostFeatures = 1536;  // see check.cc

@@ -31,8 +31,8 @@ inline Seen seen_through(const std::uint8_t* bytes, bool nonzero_hides, Range co
 }
 
 // `row` and `block` are positions in the sequence; `bytes`, if any, are those of the row, from the block's first column on.
-FUSEDATTN_INLINE Seen seen_by(const Band& band, const std::uint8_t* bytes, bool nonzero_hides, std::int64_t row, Range block) {
-  const Range inside = meet(columns_of_rows(band, {row, row + 1}, block.end), block);
+FUSEDATTN_INLINE Seen seen_by(const Sight& sight, const std::uint8_t* bytes, bool nonzero_hides, std::int64_t row, Range block) {
+  const Range inside = meet(sight.columns({row, row + 1}, block.end), block);
   if (inside.empty()) return {};
   const Range columns{inside.begin - block.begin, inside.end - block.begin};
   if (bytes == nullptr) return {columns};

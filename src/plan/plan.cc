@@ -33,23 +33,24 @@ void plan_forward(std::int64_t threads, Plan& plan) {
   const Problem& p = plan.problem;
   const std::int64_t most = rows_per_item(p, threads);
   plan.lines = 0;
+  std::int64_t scores = 0, scores_before = 0;
   for (std::int64_t b = 0; b < p.batch; ++b) {
     const Sequence seq = sequence(p, b);
+    scores_before = scores, scores += seq.q_len * seq.kv_len;
     if (seq.q_len == 0) continue;
     const std::int64_t pieces = divide_up(seq.q_len, most);
     const std::int64_t rows = std::min(most, divide_up(divide_up(seq.q_len, pieces), 6) * 6);
     plan.lines = std::max(plan.lines, std::min(rows, seq.q_len) * p.group());
     for (std::int64_t h = 0; h < p.kv_heads; ++h)
       for (std::int64_t i = 0; i < seq.q_len; i += rows)
-        plan.forward_items.push_back({b, h, {i, std::min(i + rows, seq.q_len)}});
+        plan.forward_items.push_back({b, h, {i, std::min(i + rows, seq.q_len)}, scores_before});
   }
   plan.workers = std::min<std::int64_t>(threads, static_cast<std::int64_t>(plan.forward_items.size()));
   if (plan.workers <= 1) return;
   const auto cost = [&p](const ForwardItem& item) {
-    const Sequence seq = sequence(p, item.b);
-    return visible_area(band_of(p.mask, seq.q_len, seq.kv_len), item.rows, seq.kv_len);
+    return visible_area(sight_of(p, item.b), item.rows, sequence(p, item.b).kv_len);
   };
-  if (p.packed() || cost(plan.forward_items.front()) != cost(plan.forward_items.back()))
+  if (p.sequences_differ() || cost(plan.forward_items.front()) != cost(plan.forward_items.back()))
     std::sort(plan.forward_items.begin(), plan.forward_items.end(), [&](const ForwardItem& x, const ForwardItem& y) {
       const auto key = [&](const ForwardItem& item) { return std::tuple(-cost(item), item.b, item.kv_head, item.rows.begin); };
       return key(x) < key(y);
@@ -60,19 +61,21 @@ void plan_backward(std::int64_t threads, Plan& plan) {
   const Problem& p = plan.problem;
   const std::int64_t tile_cols = plan.kernels->backward_tile(p).cols;
   plan.items = plan.max_q_len = plan.max_kv_len = plan.max_splits = 0;
+  std::int64_t scores = 0, scores_before = 0;
   for (std::int64_t b = 0; b < p.batch; ++b) {
     const Sequence seq = sequence(p, b);
+    scores_before = scores, scores += seq.q_len * seq.kv_len;
     if (seq.q_len == 0 && seq.kv_len == 0) continue;
-    const std::int64_t area = visible_area(band_of(p.mask, seq.q_len, seq.kv_len), {0, seq.q_len}, seq.kv_len);
+    const std::int64_t area = visible_area(sight_of(p, b), {0, seq.q_len}, seq.kv_len);
     const std::int64_t wanted = std::clamp<std::int64_t>(seq.kv_len / kSplitCols, 1, kMostSplits);
     const std::int64_t split_cols = divide_up(divide_up(std::max<std::int64_t>(seq.kv_len, 1), wanted), tile_cols) * tile_cols;
     const std::int64_t splits = std::max<std::int64_t>(1, divide_up(seq.kv_len, split_cols));
     plan.max_q_len = std::max(plan.max_q_len, seq.q_len);
     plan.max_kv_len = std::max(plan.max_kv_len, seq.kv_len);
     plan.max_splits = std::max(plan.max_splits, splits);
-    for (std::int64_t n = 0; n < p.q_heads; ++n) plan.units.push_back({b, n, area, 0, splits, split_cols});
+    for (std::int64_t n = 0; n < p.q_heads; ++n) plan.units.push_back({b, n, area, scores_before, 0, splits, split_cols});
   }
-  if (p.packed() && threads > 1)
+  if (p.sequences_differ() && threads > 1)
     std::sort(plan.units.begin(), plan.units.end(), [](const Unit& x, const Unit& y) {
       return std::tuple(-x.cost, x.b, x.head) < std::tuple(-y.cost, y.b, y.head);
     });
@@ -89,22 +92,23 @@ void plan_backward(std::int64_t threads, Plan& plan) {
 
 }  // namespace
 
-std::int64_t visible_area(const Band& band, Range rows, std::int64_t kv_len) {
-  if (band.nowhere() || rows.empty()) return 0;
-  if (rows.end - 1 <= band.left && rows.begin + band.right >= kv_len - 1) return rows.size() * kv_len;
+std::int64_t visible_area(const Sight& sight, Range rows, std::int64_t kv_len) {
+  if (rows.empty()) return 0;
+  if (sight.columns({rows.begin, rows.begin + 1}, kv_len).size() == kv_len && sight.columns({rows.end - 1, rows.end}, kv_len).size() == kv_len)
+    return rows.size() * kv_len;
   std::int64_t area = 0;
-  for (std::int64_t i = rows.begin; i < rows.end; ++i)
-    area += std::max<std::int64_t>(0, columns_of_rows(band, {i, i + 1}, kv_len).size());
+  for (std::int64_t i = rows.begin; i < rows.end; ++i) area += std::max<std::int64_t>(0, sight.columns({i, i + 1}, kv_len).size());
   return area;
 }
 
 std::int64_t visible_area(const Problem& p) {
+  const bool differ = p.sequences_differ();
   std::int64_t area = 0;
-  for (std::int64_t b = 0; b < (p.packed() ? p.batch : std::min<std::int64_t>(p.batch, 1)); ++b) {
+  for (std::int64_t b = 0; b < (differ ? p.batch : std::min<std::int64_t>(p.batch, 1)); ++b) {
     const Sequence seq = sequence(p, b);
-    area += visible_area(band_of(p.mask, seq.q_len, seq.kv_len), {0, seq.q_len}, seq.kv_len);
+    area += visible_area(sight_of(p, b), {0, seq.q_len}, seq.kv_len);
   }
-  return area * p.q_heads * (p.packed() ? 1 : p.batch);
+  return area * p.q_heads * (differ ? 1 : p.batch);
 }
 
 ForwardWorkspace lay_forward(const Plan& plan, Arena& arena) {

@@ -13,7 +13,7 @@ namespace fusedattn {
 // Backward: one query head of one sequence. Its columns are split into `splits` items of `split_cols` columns, a number that
 // depends on the sequence's own shape alone, so that the order of additions never depends on threads or on the batch.
 struct Unit {
-  std::int64_t b, head, cost;
+  std::int64_t b, head, cost, scores_before;
   std::int64_t first_item, splits, split_cols;
 };
 
@@ -39,8 +39,8 @@ struct Plan {
 // Fills a plan for a checked problem. Reuses the memory that `plan` already holds.
 void make_plan(const Problem& problem, Direction direction, const Kernels& kernels, std::int64_t threads, Plan& plan);
 
-// Pairs (row, column) that the bands let see each other; bytes are not counted.
-std::int64_t visible_area(const Band& band, Range rows, std::int64_t kv_len);
+// Pairs (row, column) that the bands and the prefix let see each other; bytes are not counted.
+std::int64_t visible_area(const Sight& sight, Range rows, std::int64_t kv_len);
 std::int64_t visible_area(const Problem& problem);
 
 // The workspace of a forward plan: scratch for each worker.

@@ -8,10 +8,13 @@
 #include <initializer_list>
 #include <limits>
 
+#define FUSEDATTN_CHECK(expression) \
+  if (Status status = (expression); !status.ok()) return status
+
 namespace fusedattn {
 namespace {
 
-constexpr std::int64_t kMostFeatures = 768;
+constexpr std::int64_t kMostFeatures = 768, kMostKeyFeatures = 2 * kMostFeatures;  // a key may carry a rotary part beside its own
 constexpr std::int64_t kMostRows = std::numeric_limits<std::int32_t>::max();
 
 std::string text(std::int64_t n) { return std::to_string(n); }
@@ -27,7 +30,7 @@ Status check_sizes(const Problem& p) {
   };
   for (const Size& size : {Size{"batch", p.batch, 0, kMostRows}, Size{"q_heads", p.q_heads, 1, kMostRows},
                            Size{"kv_heads", p.kv_heads, 1, kMostRows}, Size{"q_len", p.q_len, 0, kMostRows},
-                           Size{"kv_len", p.kv_len, 0, kMostRows}, Size{"dim", p.dim, 1, kMostFeatures},
+                           Size{"kv_len", p.kv_len, 0, kMostRows}, Size{"dim", p.dim, 1, kMostKeyFeatures},
                            Size{"dim_v", p.dim_v, 1, kMostFeatures}})
     if (size.value < size.least || size.value > size.most)
       return refuse(size.name, size.value, text(size.least) + " to " + text(size.most));
@@ -54,6 +57,30 @@ Status check_sequences(const Problem& p) {
   if (!p.packed()) return {};
   if (Status status = check_ends("q_ends", p.q_ends, p.batch, "q_len", p.q_len); !status.ok()) return status;
   return check_ends("kv_ends", p.kv_ends, p.batch, "kv_len", p.kv_len);
+}
+
+Status check_prefix(const Problem& p) {
+  if (p.mask.prefix == nullptr) return {};
+  for (std::int64_t b = 0; b < p.batch; ++b) {
+    const std::string which = "mask.prefix[" + text(b) + "]";
+    if (p.mask.prefix[b] < 0) return refuse(which, p.mask.prefix[b], "0 or more columns");
+    const Sequence seq = sequence(p, b);
+    if (sight_of(p.mask, b, seq.q_len, seq.kv_len).band.left < kUnbounded / 2)
+      return refuse(which, p.mask.prefix[b], "a prefix beside bands that are unbounded to the left");
+  }
+  return {};
+}
+
+// What only packed sequences have.
+Status check_blocks(const Problem& p) {
+  const char* name = p.mask.bytes.whole ? "mask.whole" : p.stats.blocks ? "stats.blocks" : p.bias.blocks ? "bias.blocks" : nullptr;
+  if (p.packed() || name == nullptr) return {};
+  return Status::invalid(std::string(name) + " is 1 and q_ends is NULL; accepted: 1 with packed sequences alone");
+}
+
+Status check_aligned(const char* name, const void* address, std::size_t unit) {
+  if (reinterpret_cast<std::uintptr_t>(address) % unit == 0) return {};
+  return Status::invalid(std::string(name) + " is not a multiple of " + text(static_cast<std::int64_t>(unit)) + " bytes; accepted: an address aligned to its dtype");
 }
 
 struct NamedView {
@@ -126,13 +153,29 @@ Status check_stats(const Problem& p, Direction direction) {
   if (direction == Direction::backward && !both)
     return Status::invalid(std::string(p.stats.max == nullptr ? "stats.max" : "stats.sum") +
                            " is NULL; accepted: the statistics that the forward wrote");
+  if (p.stats.lanes < 1 || p.stats.lanes > 64) return refuse("stats.lanes", p.stats.lanes, "1 to 64 copies");
   for (const float* data : {p.stats.max, p.stats.sum})
     if (reinterpret_cast<std::uintptr_t>(data) % alignof(float) != 0)
       return Status::invalid(std::string(data == p.stats.max ? "stats.max" : "stats.sum") +
                              " is not a multiple of 4 bytes; accepted: an address aligned to float32");
   if (direction == Direction::backward || (p.stats.max == nullptr && p.stats.sum == nullptr)) return {};
   if (both && p.stats.max == p.stats.sum) return Status::invalid("stats.sum is the address of stats.max; accepted: memory of its own, for both are written");
-  return check_steps("stats", {p.stats.batch_stride, p.stats.head_stride, p.stats.row_stride}, {p.packed() ? 1 : p.batch, p.q_heads, p.q_len}, 1);
+  if (p.stats.blocks) return {};
+  return check_steps("stats", {p.stats.batch_stride, p.stats.head_stride, p.stats.row_stride}, {p.packed() ? 1 : p.batch, p.q_heads, p.q_len}, p.stats.lanes);
+}
+
+// Written: one gradient for each element of the bias.
+Status check_bias_gradient(const Problem& p) {
+  if (p.d_sink != nullptr && p.sink == nullptr) return Status::invalid("sink is NULL and d_sink is not; accepted: the sink that the forward took");
+  FUSEDATTN_CHECK(check_aligned("d_sink", p.d_sink, alignof(float)));
+  if (p.d_bias.data == nullptr) return {};
+  if (p.bias.data == nullptr) return Status::invalid("bias.data is NULL and d_bias.data is not; accepted: the bias that the forward took");
+  if (p.bias.blocks || p.bias.row_stride < 0)
+    return Status::invalid("d_bias.data is not NULL with a bias in blocks or of negative row_stride; accepted: NULL, for its gradient is not computed");
+  FUSEDATTN_CHECK(check_aligned("d_bias.data", p.d_bias.data, size_of(p.bias.dtype)));
+  const auto count = [](std::int64_t stride, std::int64_t size) { return stride == 0 ? 1 : size; };
+  return check_steps("d_bias", {p.d_bias.batch_stride, p.d_bias.head_stride, p.d_bias.row_stride},
+                     {count(p.bias.batch_stride, p.batch), count(p.bias.head_stride, p.q_heads), count(p.bias.row_stride, p.q_len)}, p.packed() ? 1 : p.kv_len);
 }
 
 NamedView query_side(const Problem& p, const char* name, const View& view, std::int64_t width) {
@@ -142,12 +185,21 @@ NamedView key_side(const Problem& p, const char* name, const View& view, std::in
   return {name, view, p.kv_heads, p.kv_len, width};
 }
 
-#define FUSEDATTN_CHECK(expression) \
-  if (Status status = (expression); !status.ok()) return status
+Status check_computed(const Problem& p) {
+  const char* name = p.bias.data ? "bias" : p.alibi.slopes ? "alibi" : p.dropout.active() ? "dropout" : p.sink ? "sink" : nullptr;
+  if (name == nullptr) return {};
+  return {Code::unsupported, std::string(name) + " is not computed by this version; accepted: none"};
+}
 
 Status check_inputs(const Problem& p) {
+  FUSEDATTN_CHECK(check_computed(p));
   FUSEDATTN_CHECK(check_sizes(p));
   FUSEDATTN_CHECK(check_sequences(p));
+  FUSEDATTN_CHECK(check_prefix(p));
+  FUSEDATTN_CHECK(check_blocks(p));
+  FUSEDATTN_CHECK(check_aligned("bias.data", p.bias.data, size_of(p.bias.dtype)));
+  FUSEDATTN_CHECK(check_aligned("alibi.slopes", p.alibi.slopes, alignof(float)));
+  FUSEDATTN_CHECK(check_aligned("sink", p.sink, alignof(float)));
   FUSEDATTN_CHECK(check_present(p, query_side(p, "q", p.q, p.dim)));
   FUSEDATTN_CHECK(check_present(p, key_side(p, "k", p.k, p.dim)));
   FUSEDATTN_CHECK(check_present(p, key_side(p, "v", p.v, p.dim_v)));
@@ -178,7 +230,8 @@ Status check_backward(const Problem& p) {
     FUSEDATTN_CHECK(check_distinct(p, *gradient, {q, k, v, out, d_out}));
   }
   FUSEDATTN_CHECK(check_distinct(p, dq, {dk, dv}));
-  return check_distinct(p, dk, {dv});
+  FUSEDATTN_CHECK(check_distinct(p, dk, {dv}));
+  return check_bias_gradient(p);
 }
 
 }  // namespace fusedattn

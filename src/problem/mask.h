@@ -30,33 +30,50 @@ struct Bytes {
   std::int64_t head_stride = 0;
   std::int64_t row_stride = 0;
   bool nonzero_hides = true;
+  bool whole = false;  // packed: positions are those of the packed tensors, not of the sequence
   bool operator==(const Bytes&) const = default;
 };
 
 struct Mask {
   Band top_left;
   Band bottom_right;
+  const Band* bands = nullptr;           // one more per sequence, from the top left
+  const std::int64_t* prefix = nullptr;  // per sequence; only with bands unbounded to the left
   Bytes bytes;
   bool operator==(const Mask&) const = default;
 };
 
-// The two bands of a mask as one, for a sequence of these lengths.
-inline Band band_of(const Mask& mask, std::int64_t q_len, std::int64_t kv_len) {
+// What the bands and the prefix of a mask show in one sequence: to every row an interval of columns.
+struct Sight {
+  Band band;
+  std::int64_t prefix = 0;
+
+  // The columns that at least one row of `rows` may see. A band is monotone, so the first and the last row decide.
+  Range columns(Range rows, std::int64_t kv_len) const {
+    if (rows.empty()) return {};
+    const Range seen = band.nowhere() ? Range{} : meet({rows.begin - band.left, rows.end + band.right}, {0, kv_len});
+    if (prefix == 0) return seen;
+    return {0, std::min(kv_len, std::max(seen.end, prefix))};
+  }
+
+  // The rows that see at least one column of `columns`.
+  Range rows(Range columns, std::int64_t q_len) const {
+    if (columns.empty()) return {};
+    if (columns.begin < prefix) return {0, q_len};
+    return band.nowhere() ? Range{} : meet({columns.begin - band.right, columns.end + band.left}, {0, q_len});
+  }
+
+  bool unbounded() const { return band.left >= kUnbounded / 2 && band.right >= kUnbounded / 2; }
+};
+
+// The sight of sequence b, which has these lengths.
+inline Sight sight_of(const Mask& mask, std::int64_t b, std::int64_t q_len, std::int64_t kv_len) {
   const std::int64_t shift = kv_len - q_len;
-  return {std::min(mask.top_left.left, mask.bottom_right.left - shift),
-          std::min(mask.top_left.right, mask.bottom_right.right + shift)};
-}
-
-// The columns that at least one row of `rows` may see. A band is monotone, so the first and the last row decide.
-inline Range columns_of_rows(const Band& band, Range rows, std::int64_t kv_len) {
-  if (band.nowhere() || rows.empty()) return {};
-  return meet({rows.begin - band.left, rows.end + band.right}, {0, kv_len});
-}
-
-// The rows that see at least one column of `columns`.
-inline Range rows_of_columns(const Band& band, Range columns, std::int64_t q_len) {
-  if (band.nowhere() || columns.empty()) return {};
-  return meet({columns.begin - band.right, columns.end + band.left}, {0, q_len});
+  const auto clamped = [](std::int64_t edge) { return std::clamp(edge, -kUnbounded, kUnbounded); };
+  const Band own = mask.bands ? Band{clamped(mask.bands[b].left), clamped(mask.bands[b].right)} : Band{};
+  return {{std::min({mask.top_left.left, mask.bottom_right.left - shift, own.left}),
+           std::min({mask.top_left.right, mask.bottom_right.right + shift, own.right})},
+          mask.prefix ? mask.prefix[b] : 0};
 }
 
 }  // namespace fusedattn

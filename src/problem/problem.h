@@ -26,7 +26,43 @@ struct Stats {
   std::int64_t batch_stride = 0;
   std::int64_t head_stride = 0;
   std::int64_t row_stride = 0;
+  std::int64_t lanes = 1;  // copies of each number, side by side
+  bool blocks = false;     // packed: a block [q_heads, q_len, lanes] per sequence
   bool operator==(const Stats&) const = default;
+};
+
+// Added to the scores of a row: a tensor, seen as [sequence, head, row, column].
+struct Bias {
+  const std::byte* data = nullptr;
+  std::int64_t batch_stride = 0;
+  std::int64_t head_stride = 0;
+  std::int64_t row_stride = 0;
+  Dtype dtype = Dtype::f32;
+  bool before_scale = false;
+  bool blocks = false;  // packed: a block [q_heads, rows, kv_len] per sequence
+  bool operator==(const Bias&) const = default;
+};
+
+// Added to the scores of a row: a slope times the distance of row and column.
+struct Alibi {
+  const float* slopes = nullptr;
+  std::int64_t batch_stride = 0;
+  std::int64_t head_stride = 0;
+  std::int64_t q_start = 0;
+  std::int64_t kv_start = 0;
+  bool square_root = false;
+  bool bottom_right = false;
+  bool first_sequence = false;  // the starts are those of sequence 0 alone
+  bool operator==(const Alibi&) const = default;
+};
+
+struct Dropout {
+  float keep_prob = 1.0f;
+  const std::uint8_t* bits = nullptr;
+  std::uint64_t seed = 0;
+  std::uint64_t offset = 0;
+  bool active() const { return keep_prob < 1.0f || bits != nullptr; }
+  bool operator==(const Dropout&) const = default;
 };
 
 struct Problem {
@@ -38,12 +74,18 @@ struct Problem {
   const std::int64_t* kv_ends = nullptr;
   float scale = 1.0f;
   Mask mask;
+  Bias bias;
+  Alibi alibi;
+  Dropout dropout;
+  const float* sink = nullptr;
   View q, k, v, out;
   Stats stats;
-  View d_out, dq, dk, dv;
+  View d_out, dq, dk, dv, d_bias;
+  float* d_sink = nullptr;
 
   std::int64_t group() const { return q_heads / kv_heads; }
   bool packed() const { return q_ends != nullptr; }
+  bool sequences_differ() const { return packed() || mask.bands != nullptr || mask.prefix != nullptr; }
 };
 
 // Where sequence b lies: its first row and column in the tensors, and its lengths.
@@ -64,16 +106,24 @@ inline std::byte* row_of(const Problem& p, const View& view, std::int64_t b, std
   return view.data + offset * static_cast<std::int64_t>(size_of(p.dtype));
 }
 
-inline std::int64_t stats_offset(const Problem& p, std::int64_t b, std::int64_t head, std::int64_t row) {
+// Where the statistics of a row lie; the row is local to the sequence, as in all that follows.
+inline std::int64_t stats_offset(const Problem& p, const Sequence& seq, std::int64_t b, std::int64_t head, std::int64_t row) {
+  if (p.stats.blocks) return (p.q_heads * seq.q_begin + head * seq.q_len + row) * p.stats.lanes;
   const std::int64_t batch_offset = p.packed() ? 0 : b * p.stats.batch_stride;
-  return batch_offset + head * p.stats.head_stride + row * p.stats.row_stride;
+  return batch_offset + head * p.stats.head_stride + (seq.q_begin + row) * p.stats.row_stride;
 }
 
-// Mask bytes of one row, or null; row and columns are local to the sequence.
-inline const std::uint8_t* bytes_of(const Problem& p, std::int64_t b, std::int64_t head, std::int64_t row) {
+// Mask bytes of one row from its column 0 on, or null.
+inline const std::uint8_t* bytes_of(const Problem& p, const Sequence& seq, std::int64_t b, std::int64_t head, std::int64_t row) {
   const Bytes& bytes = p.mask.bytes;
   if (bytes.data == nullptr) return nullptr;
+  if (bytes.whole) return bytes.data + head * bytes.head_stride + (seq.q_begin + row) * bytes.row_stride + seq.kv_begin;
   return bytes.data + b * bytes.batch_stride + head * bytes.head_stride + row * bytes.row_stride;
+}
+
+inline Sight sight_of(const Problem& p, std::int64_t b) {
+  const Sequence seq = sequence(p, b);
+  return sight_of(p.mask, b, seq.q_len, seq.kv_len);
 }
 
 }  // namespace fusedattn

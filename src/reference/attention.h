@@ -39,7 +39,7 @@ struct Forward {
   std::vector<double> sum;
 };
 
-// The statistics of a row that sees no column; its output is 0.
+// The statistics of a row that sees no column, where there are columns; without, they are 0. Its output is 0.
 inline constexpr double kEmptyMax = -static_cast<double>(FLT_MAX);
 inline constexpr double kEmptySum = static_cast<double>(FLT_MAX);
 
@@ -75,8 +75,10 @@ std::vector<std::int64_t> visible_columns(const Head& head, std::int64_t i, cons
 template <class Sees>
 Forward attention(const Head& head, const Sees& sees) {
   const std::int64_t q_len = head.q.rows;
-  Forward result{Matrix(q_len, head.v.cols), std::vector<double>(static_cast<std::size_t>(q_len), kEmptyMax),
-                 std::vector<double>(static_cast<std::size_t>(q_len), kEmptySum)};
+  const bool columns_exist = head.k.rows > 0;
+  Forward result{Matrix(q_len, head.v.cols),
+                 std::vector<double>(static_cast<std::size_t>(q_len), columns_exist ? kEmptyMax : 0.0),
+                 std::vector<double>(static_cast<std::size_t>(q_len), columns_exist ? kEmptySum : 0.0)};
   for (std::int64_t i = 0; i < q_len; ++i) {
     const std::vector<std::int64_t> columns = visible_columns(head, i, sees);
     if (columns.empty()) continue;

@@ -14,7 +14,8 @@ inline Forward merge(const std::vector<Forward>& parts) {
   Forward whole = parts.front();
   for (std::size_t i = 0; i < whole.max.size(); ++i) {
     double max = kEmptyMax;
-    for (const Forward& part : parts) max = std::max(max, part.max[i]);
+    for (const Forward& part : parts)
+      if (part.sum[i] != 0.0) max = std::max(max, part.max[i]);
 
     std::fill_n(whole.out.row(static_cast<std::int64_t>(i)), whole.out.cols, 0.0);
     whole.max[i] = max;

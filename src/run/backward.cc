@@ -51,7 +51,7 @@ class Walk {
     const Unit& unit = plan_.units[u];
     const std::int64_t kv_len = sequence(plan_.problem, unit.b).kv_len;
     const Range cols{split * unit.split_cols, std::min((split + 1) * unit.split_cols, kv_len)};
-    plan_.kernels->backward(plan_.problem, {unit.b, unit.head, cols, dq_of(u, split), dkv_of(u)}, scratch);
+    plan_.kernels->backward(plan_.problem, {unit.b, unit.head, cols, unit.scores_before, dq_of(u, split), dkv_of(u)}, scratch);
   }
 
   // One thread finishes at a time. A unit that becomes ready while another thread leaves the loop below is seen by the second look.

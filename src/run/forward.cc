@@ -1,4 +1,5 @@
 // Runs a forward plan: workers take items from a queue, longest first.
+#include <algorithm>
 #include <atomic>
 #include <cstring>
 
@@ -20,12 +21,14 @@ struct Walk {
   }
 };
 
+// The rows after the last sequence are a last block of their own where statistics lie in blocks.
 void zero_tail_statistics(const Problem& p, std::int64_t begin) {
+  const Sequence tail{begin, p.q_len - begin, 0, 0};
   for (std::int64_t head = 0; head < p.q_heads; ++head)
     for (std::int64_t row = begin; row < p.q_len; ++row) {
-      const std::int64_t at = stats_offset(p, 0, head, row);
-      if (p.stats.max != nullptr) p.stats.max[at] = 0.0f;
-      if (p.stats.sum != nullptr) p.stats.sum[at] = 0.0f;
+      const std::int64_t at = stats_offset(p, tail, 0, head, row - begin);
+      for (float* statistic : {p.stats.max, p.stats.sum})
+        if (statistic != nullptr) std::fill_n(statistic + at, p.stats.lanes, 0.0f);
     }
 }
 

@@ -210,7 +210,7 @@ def tensors(**changes):
         (dict(k=torch.ones(1, 3, 5, 8), v=torch.ones(1, 3, 5, 8)), ValueError, "heads.*4.*3|4.*heads.*3"),
         (dict(k=torch.ones(1, 2, 5, 8).half()), ValueError, "k has dtype torch.float16.*float32"),
         (dict.fromkeys("qkv", torch.ones(1, 1, 2, 8).double()), ValueError, "q has dtype torch.float64"),
-        (dict.fromkeys("qkv", torch.ones(1, 1, 2, 769)), ValueError, "769.*768"),
+        (dict.fromkeys("qkv", torch.ones(1, 1, 2, 1537)), ValueError, "1537.*1536"),
         (dict(layout="BDNS"), ValueError, "layout is 'BDNS'; accepted are BNSD"),
         (dict(layout="TND"), ValueError, "cu_seqlens_q is None"),
         (dict(cu_seqlens_q=[0, 1]), ValueError, "cu_seqlens_q is given with layout 'BNSD'"),

@@ -31,6 +31,8 @@ struct Plan {
   std::int64_t slots = 0;   // units in flight
   std::int64_t max_q_len = 0, max_kv_len = 0, max_splits = 0;
 
+  std::vector<BiasItem> bias_items;
+
   std::size_t workspace_bytes = 0;
 
   bool sums_over_group() const { return problem.group() > 1 && (problem.dk.data != nullptr || problem.dv.data != nullptr); }

@@ -185,14 +185,7 @@ NamedView key_side(const Problem& p, const char* name, const View& view, std::in
   return {name, view, p.kv_heads, p.kv_len, width};
 }
 
-Status check_computed(const Problem& p) {
-  const char* name = p.bias.data ? "bias" : p.alibi.slopes ? "alibi" : p.dropout.active() ? "dropout" : p.sink ? "sink" : nullptr;
-  if (name == nullptr) return {};
-  return {Code::unsupported, std::string(name) + " is not computed by this version; accepted: none"};
-}
-
 Status check_inputs(const Problem& p) {
-  FUSEDATTN_CHECK(check_computed(p));
   FUSEDATTN_CHECK(check_sizes(p));
   FUSEDATTN_CHECK(check_sequences(p));
   FUSEDATTN_CHECK(check_prefix(p));

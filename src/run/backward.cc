@@ -3,6 +3,7 @@
 // Units finish in the order of the plan, one at a time, so sums over splits and over the heads of a group are added in a fixed
 // order whoever computes. A unit may start once the unit that used its slot before is finished. Items are taken in order, so
 // the first unfinished unit never waits: no deadlock, even when a single thread runs all workers one after another.
+#include <algorithm>
 #include <atomic>
 #include <thread>
 
@@ -111,13 +112,40 @@ class Walk {
   std::atomic<bool> finishing_ = false;
 };
 
+// The gradients of bias and sink: each item, each head owns its part.
+class Terms {
+ public:
+  Terms(const Plan& plan, const BackwardWorkspace& workspace) : plan_(plan), w_(workspace) {}
+
+  static void work(void* argument, std::int32_t worker) { static_cast<Terms*>(argument)->take_items(worker); }
+
+ private:
+  void take_items(std::int32_t worker) {
+    std::byte* const scratch = w_.scratch + w_.stride * static_cast<std::size_t>(worker);
+    const Problem& p = plan_.problem;
+    for (std::size_t i; (i = next_item_++) < plan_.bias_items.size();) plan_.kernels->bias_gradient(p, plan_.bias_items[i], scratch);
+    if (p.d_sink == nullptr) return;
+    for (std::int64_t head; (head = next_head_++) < p.q_heads;) p.d_sink[head] = plan_.kernels->sink_gradient(p, head, scratch);
+  }
+
+  const Plan& plan_;
+  const BackwardWorkspace& w_;
+  std::atomic<std::size_t> next_item_ = 0;
+  std::atomic<std::int64_t> next_head_ = 0;
+};
+
 }  // namespace
 
 void run_backward(const Plan& plan, void* workspace, const Team& team) {
   const Problem& p = plan.problem;
   Arena arena(workspace);
-  Walk walk(plan, lay_backward(plan, arena));
+  const BackwardWorkspace w = lay_backward(plan, arena);
+  Walk walk(plan, w);
   team.run(static_cast<std::int32_t>(plan.workers), &Walk::work, &walk);
+  if (p.d_bias.data != nullptr || p.d_sink != nullptr) {
+    Terms terms(plan, w);
+    team.run(static_cast<std::int32_t>(std::max<std::int64_t>(1, plan.workers)), &Terms::work, &terms);
+  }
   if (!p.packed()) return;
   const std::int64_t q_end = p.batch ? p.q_ends[p.batch - 1] : 0, kv_end = p.batch ? p.kv_ends[p.batch - 1] : 0;
   zero_tail(p, p.dq, q_end, p.q_len, p.q_heads, p.dim);

@@ -105,6 +105,7 @@ void merge_row_any(Dtype dtype, const MergeRow& row) {
 #define FUSEDATTN_NAME(name) FUSEDATTN_TEXT(name)
 extern const Kernels kernels;
 const Kernels kernels{FUSEDATTN_NAME(FUSEDATTN_LANE),
+                      &look_at_bytes,
                       &forward_tile,
                       &forward_scratch,
                       &forward_any,

@@ -36,6 +36,16 @@ class Philox {
   Wide key_low_[kRounds], key_high_[kRounds], offset_low_, offset_high_;
 };
 
+// The words that stand for eight bits: 0 keeps, 65535 drops.
+struct WordsOfByte {
+  std::uint16_t of[256][8];
+  constexpr WordsOfByte() : of{} {
+    for (int byte = 0; byte < 256; ++byte)
+      for (int bit = 0; bit < 8; ++bit) of[byte][bit] = byte >> bit & 1 ? 0 : 65535;
+  }
+};
+constexpr WordsOfByte kWordsOfByte;
+
 // What dropout does to the rows of one sequence.
 class Keeping {
  public:
@@ -59,8 +69,8 @@ class Keeping {
     std::uint16_t* const words = room + kBefore;
     const std::int64_t element = first_ + (head * q_len_ + row) * kv_len_ + block.begin + seen.begin;
     if (dropout_.bits != nullptr)
-      for (std::int64_t j = seen.begin, e = element; j < seen.end; ++j, ++e)
-        words[j] = static_cast<std::uint16_t>((dropout_.bits[e / 8] >> (e % 8) & 1) - 1);
+      for (std::int64_t j = seen.begin - element % 8, e = element / 8; j < seen.end; j += 8, ++e)
+        std::memcpy(words + j, kWordsOfByte.of[dropout_.bits[e]], 8 * sizeof *words);
     else
       for (std::int64_t j = seen.begin - element % 8, e = element / 8; j < seen.end; j += Philox::kWords, e += kWideLanes)
         philox_.words(static_cast<std::uint64_t>(e), words + j);

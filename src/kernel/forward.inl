@@ -78,7 +78,7 @@ class Forward {
     bool any = false;
     for (std::int64_t i = 0; i < lines.size(); ++i) {
       const std::int64_t line = lines.begin + i;
-      s_.seen[i] = seen_by(sight_, bytes_of_line(line), p_.mask.bytes.nonzero_hides, row_of_line(line), block_);
+      s_.seen[i] = seen_by(p_, seq_, sight_, item_.b, head_of(line), row_of_line(line), block_);
       any = any || !s_.seen[i].columns.empty();
     }
     hulls_of(s_.seen, lines.size(), s_.hulls);

@@ -29,6 +29,14 @@ struct BackwardItem {
   float* dkv;  // null: round and store dk and dv; else [kv_len, leading(dim)] then [kv_len, leading(dim_v)]
 };
 
+// Rows of mask bytes to be looked at once, before the tiles: `rows` of them, each of `cols` bytes.
+struct LookItem {
+  const std::uint8_t* bytes;
+  std::int64_t row_stride, rows, cols;
+  bool nonzero_hides;
+  RowSight* sights;
+};
+
 // The gradient of some rows and columns of the bias, summed over the sequences and query heads that share it; all rows are one where
 // the bias repeats its rows.
 struct BiasItem {
@@ -56,6 +64,7 @@ struct MergeRow {
 
 struct Kernels {
   const char* name;
+  void (*look_at_bytes)(const LookItem&);
   Tile (*forward_tile)(const Problem&);
   std::size_t (*forward_scratch)(const Problem&, std::int64_t lines);
   void (*forward)(const Problem&, const ForwardItem&, void* scratch);

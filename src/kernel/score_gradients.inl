@@ -77,7 +77,7 @@ class ScoreGradients {
     bool any = false;
     for (std::int64_t i = 0; i < rows.size(); ++i) {
       const std::int64_t row = rows.begin + i;
-      s_.seen[i] = seen_by(sight_, bytes_of_row(row), p_.mask.bytes.nonzero_hides, row, block_);
+      s_.seen[i] = seen_by(p_, seq_, sight_, b_, head_, row, block_);
       any = any || !s_.seen[i].columns.empty();
     }
     hulls_of(s_.seen, rows.size(), s_.hulls);

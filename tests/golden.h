@@ -119,6 +119,13 @@ struct Tolerance {
   double cancelled;
 };
 
+// Arithmetic in float32 leaves about 2e-6 of the largest element behind whatever the storage type. A lane that
+// multiplies bfloat16 directly also rounds probabilities and score gradients to 8 bits, half a unit of which is 2^-9.
+inline Tolerance tolerance_of(const std::string& lane, int32_t dtype) {
+  const bool dot = dtype == FUSEDATTN_BFLOAT16 && lane.find("bf16") != std::string::npos;
+  return dot ? Tolerance{.arithmetic = 1.0 / 256, .cancelled = 1e-4} : Tolerance{.arithmetic = 2e-6, .cancelled = 1e-6};
+}
+
 // max and sum: empty rows exactly, others relative to the size of the scores; the same in every lane.
 inline void compare_stats(const Tensors& t, int64_t b, int64_t n, const GoldenHead& golden) {
   const double allowed = 2e-6 * std::max(1.0, golden.largest_score);

@@ -10,13 +10,6 @@ using namespace fusedattn::tests;
 
 namespace {
 
-// Arithmetic in float32 leaves about 2e-6 of the largest element behind whatever the storage type. A lane that
-// multiplies bfloat16 directly also rounds probabilities and score gradients to 8 bits, half a unit of which is 2^-9.
-Tolerance tolerance_of(const std::string& lane, int32_t dtype) {
-  const bool dot = dtype == FUSEDATTN_BFLOAT16 && lane.find("bf16") != std::string::npos;
-  return dot ? Tolerance{.arithmetic = 1.0 / 256, .cancelled = 1e-4} : Tolerance{.arithmetic = 2e-6, .cancelled = 1e-6};
-}
-
 void hold_to_reference(const Case& c, int32_t dtype, const std::vector<std::string>& lanes) {
   const std::vector<GoldenHead> golden = golden_of(Tensors(c, dtype));
   for (const std::string& lane : lanes) {

@@ -95,16 +95,15 @@ MaskRows rows_with_bytes(const Problem& p) {
   if (bytes.data == nullptr) return {};
   const std::int64_t heads = bytes.head_stride ? p.q_heads : 1;
   if (bytes.whole) return {1, heads, p.q_len, p.kv_len};
-  std::int64_t rows = 0, cols = 0;
-  for (std::int64_t b = 0; b < p.batch; ++b)
-    rows = std::max(rows, sequence(p, b).q_len), cols = std::max(cols, sequence(p, b).kv_len);
-  return {bytes.batch_stride ? p.batch : 1, heads, bytes.row_stride ? rows : std::min<std::int64_t>(rows, 1), cols};
+  const Lengths longest = longest_of(p);
+  return {bytes.batch_stride ? p.batch : 1, heads, bytes.row_stride ? longest.rows : std::min<std::int64_t>(longest.rows, 1), longest.cols};
 }
 
 // A part of the bias for each item; axes that the bias repeats are summed within one.
 void plan_bias_gradient(Plan& plan) {
   const Problem& p = plan.problem;
-  if (p.d_bias.data == nullptr || p.batch == 0) return;
+  if (p.d_bias.data == nullptr) return;
+  const Lengths longest = longest_of(p);
   const Tile tile = plan.kernels->backward_tile(p);
   const auto pieces = [](bool repeated, std::int64_t size, std::int64_t step, const auto& visit) {
     if (repeated) return visit(Range{0, size});
@@ -113,12 +112,13 @@ void plan_bias_gradient(Plan& plan) {
   std::int64_t scores_before = 0;
   pieces(p.bias.batch_stride == 0, p.batch, 1, [&](Range batch) {
     pieces(p.bias.head_stride == 0, p.q_heads, 1, [&](Range heads) {
-      pieces(p.bias.row_stride == 0, plan.max_q_len, tile.rows, [&](Range rows) {
-        pieces(false, plan.max_kv_len, tile.cols, [&](Range cols) { plan.bias_items.push_back({batch, heads, rows, cols, scores_before}); });
+      pieces(p.bias.row_stride == 0, longest.rows, tile.rows, [&](Range rows) {
+        pieces(false, longest.cols, tile.cols, [&](Range cols) { plan.bias_items.push_back({batch, heads, rows, cols, scores_before}); });
       });
     });
-    scores_before += sequence(p, batch.begin).q_len * sequence(p, batch.begin).kv_len;
+    if (!batch.empty()) scores_before += sequence(p, batch.begin).q_len * sequence(p, batch.begin).kv_len;
   });
+  plan.workers = std::max<std::int64_t>(1, plan.workers);
 }
 
 }  // namespace

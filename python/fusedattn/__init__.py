@@ -1,8 +1,10 @@
 """fusedattn: fused attention for CPUs, forward and backward, for torch tensors and NumPy arrays."""
 
 from . import _native
+from .alibi import Alibi
+from .dropout import dropout_mask
 from .front import attention
-from .mask import Mask, causal, window
+from .mask import Mask, causal, prefix, window
 
-__all__ = ["Mask", "attention", "causal", "window"]
+__all__ = ["Alibi", "Mask", "attention", "causal", "dropout_mask", "prefix", "window"]
 __version__ = _native.version()

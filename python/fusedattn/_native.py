@@ -276,6 +276,13 @@ def _run(verb, problem: Problem, options: Options | None) -> None:
         refuse(status)
 
 
+def dropout_bits(dropout: Dropout, count: int, address: int) -> None:
+    """Writes the bits of elements [0, count) of a dropout to (count + 7) // 8 bytes at an address."""
+    status = _library.fusedattn_dropout_bits(ctypes.addressof(dropout), count, address)
+    if status:
+        refuse(status)
+
+
 def describe(problem: Problem, direction: int = FORWARD, options: Options | None = None) -> str:
     """The plan of a problem in words, one line."""
     plan = c_void_p()

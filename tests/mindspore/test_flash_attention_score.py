@@ -86,7 +86,11 @@ def test_mode_0_without_mask_hides_nothing():
 @pytest.mark.parametrize("lengths", [(24, 40), (40, 24), (32, 32)])
 @pytest.mark.parametrize("mode", [2, 3])
 def test_causal_modes(mode, lengths):
-    check(drawn(q_len=lengths[0], kv_len=lengths[1], seen=seen_by(mode, *lengths)), attn_mask=COMPRESSED, sparse_mode=mode)
+    check(
+        drawn(q_len=lengths[0], kv_len=lengths[1], seen=seen_by(mode, *lengths)),
+        attn_mask=COMPRESSED,
+        sparse_mode=mode,
+    )
 
 
 @pytest.mark.parametrize("tokens", [(4, 2), (30, 0), (2, 9)])
@@ -97,7 +101,9 @@ def test_band_of_mode_4(tokens):
 
 
 @pytest.mark.parametrize("heads", [1, N])
-@pytest.mark.parametrize("prefix", [(18, 30), [16, 40], Tensor([20, 21], mindspore.int64)], ids=["tuple", "list", "Tensor"])
+@pytest.mark.parametrize(
+    "prefix", [(18, 30), [16, 40], Tensor([20, 21], mindspore.int64)], ids=["tuple", "list", "Tensor"]
+)
 def test_prefix_of_mode_5(prefix, heads):
     lengths = np.array(prefix.asnumpy() if isinstance(prefix, Tensor) else prefix).reshape(B, 1, 1, 1)
     seen = seen_by(3, SQ, SKV) | (np.arange(SKV) < lengths)
@@ -169,7 +175,9 @@ Q_LENGTHS, KV_LENGTHS = (8, 0, 5, 16), (16, 3, 5, 24)
 
 def sequences(**more):
     lengths = zip(Q_LENGTHS, KV_LENGTHS)
-    return [Case(draw(1, N, q, D), draw(1, N2, kv, D), draw(1, N2, kv, D), SCALE, **more) for q, kv in lengths]
+    return [
+        Case(draw(1, N, q, D), draw(1, N2, kv, D), draw(1, N2, kv, D), SCALE, **more) for q, kv in lengths
+    ]
 
 
 def check_packed(cases, q_ends=(8, 8, 13, 29), kv_ends=(16, 19, 24, 48), **given):
@@ -185,7 +193,9 @@ def check_packed(cases, q_ends=(8, 8, 13, 29), kv_ends=(16, 19, 24, 48), **given
     assert_close(array(out), "float32", packed([case.forward()[0] for case in cases]))
 
 
-@pytest.mark.parametrize("kind", [tuple, list, lambda ends: Tensor(ends, mindspore.int64)], ids=["tuple", "list", "Tensor"])
+@pytest.mark.parametrize(
+    "kind", [tuple, list, lambda ends: Tensor(ends, mindspore.int64)], ids=["tuple", "list", "Tensor"]
+)
 def test_packed_sequences(kind):
     check_packed(sequences(), kind((8, 8, 13, 29)), kind((16, 19, 24, 48)))
 
@@ -208,10 +218,29 @@ def test_packed_dropout():
     check_packed(cases, drop_mask=Tensor(mask), keep_prob=0.7)
 
 
+@pytest.mark.parametrize("mode", [0, 1])
+def test_packed_sequences_share_a_mask(mode):
+    hidden, cases = np.random.rand(max(Q_LENGTHS), max(KV_LENGTHS)) < 0.3, sequences()
+    for case, q_len, kv_len in zip(cases, Q_LENGTHS, KV_LENGTHS):
+        case.seen = ~hidden[:q_len, :kv_len]
+    check_packed(cases, attn_mask=Tensor(hidden), sparse_mode=mode)
+
+
+def test_sizes_beyond_the_device():
+    for dim in (1, 21, 768):
+        q, k, v = draw(1, 2, 7, dim), draw(1, 1, 13, dim), draw(1, 1, 13, dim)
+        out = flash_attention_score(
+            *(tensor(part) for part in (q, k, v)), 2, input_layout="BNSD", scalar_value=0.1
+        )
+        assert_close(array(out), "float32", Case(q, k, v, 0.1).forward()[0])
+
+
 def test_one_of_everything():
     """The smallest case of the device's own tests: one weight of 1."""
     q, k, v = (draw(1, 1, 1, 16, dtype="float16") for _ in range(3))
     q, k, v = (tensor(folded(part, "BSH"), "float16") for part in (q, k, v))
     assert (flash_attention_score(q, k, v, 1) == v).all()
-    dq, dk, dv = mindspore.grad(lambda *t: flash_attention_score(*t, 1).astype(mindspore.float32).sum(), (0, 1, 2))(q, k, v)
+    dq, dk, dv = mindspore.grad(
+        lambda *t: flash_attention_score(*t, 1).astype(mindspore.float32).sum(), (0, 1, 2)
+    )(q, k, v)
     assert not dq.any() and not dk.any() and (dv == 1).all()

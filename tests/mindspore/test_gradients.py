@@ -80,7 +80,10 @@ def test_shift_and_dropout(dtype):
 
 def test_packed_sequences():
     lengths = ((8, 16), (0, 3), (5, 5), (16, 24))
-    cases = [Case(draw(1, N, q, D), draw(1, N2, kv, D), draw(1, N2, kv, D), SCALE, seen_by(3, q, kv)) for q, kv in lengths]
+    cases = [
+        Case(draw(1, N, q, D), draw(1, N2, kv, D), draw(1, N2, kv, D), SCALE, seen_by(3, q, kv))
+        for q, kv in lengths
+    ]
     d_outs = [draw(*case.q.shape) for case in cases]
     weights = tensor(packed(d_outs))
 
@@ -126,13 +129,17 @@ def test_gradient_of_the_shift_is_zeros():
     shift = tensor(draw(1, N, SQ, SKV))
     found = mindspore.grad(lambda shift: attend(*parts, real_shift=shift).sum())(shift)
     assert found.shape == shift.shape and not found.any()
-    both = mindspore.grad(lambda q, shift: attend(q, *parts[1:], real_shift=shift).sum(), (0, 1))(parts[0], shift)
+    both = mindspore.grad(lambda q, shift: attend(q, *parts[1:], real_shift=shift).sum(), (0, 1))(
+        parts[0], shift
+    )
     assert both[0].any() and not both[1].any()
 
 
 def test_operators_before_and_after():
     case, parts = tensors()
-    found = mindspore.grad(lambda q: (attend((q * 2).swapaxes(0, 1).swapaxes(0, 1), *parts[1:]) * 3).sum())(parts[0])
+    found = mindspore.grad(lambda q: (attend((q * 2).swapaxes(0, 1).swapaxes(0, 1), *parts[1:]) * 3).sum())(
+        parts[0]
+    )
     twice = Case(2 * case.q, case.k, case.v, SCALE)
     assert_close(array(found), "float32", 6 * twice.backward(np.ones((B, N, SQ, D)))[0], slack=2.0)
 
@@ -153,6 +160,18 @@ def test_weights_of_a_cell():
     dq = Case(case.q @ weight.T, case.k, case.v, SCALE).backward(np.ones((B, N, SQ, D)))[0]
     want = np.einsum("bnso,bnsi->oi", dq, case.q)
     assert_close(array(found), "float32", want, slack=20.0)
+
+
+def test_between_compiled_parts():
+    case, parts = tensors()
+
+    @mindspore.jit(capture_mode="bytecode")
+    def loss(q, k, v):
+        return (attend(q * 2, k, v) * 3).sum()
+
+    found = mindspore.grad(loss)(*parts)
+    want = Case(2 * case.q, case.k, case.v, SCALE).backward(np.full((B, N, SQ, D), 3.0))[0]
+    assert_close(array(found), "float32", 2 * want, slack=2.0)
 
 
 def test_an_output_that_is_not_used_has_no_gradient():

@@ -81,7 +81,11 @@ def test_tensors_changed_in_place():
 
 def test_parameters_and_initializers():
     shape = (B, N, S, D)
-    check(Parameter(tensor(draw(*shape)), name="q"), initializer("normal", shape, mindspore.float32), tensor(draw(*shape)))
+    check(
+        Parameter(tensor(draw(*shape)), name="q"),
+        initializer("normal", shape, mindspore.float32),
+        tensor(draw(*shape)),
+    )
 
 
 def test_results_outlive_their_call_and_do_not_share():

@@ -126,7 +126,9 @@ def base():
     return dict(query=ones(B, N, SQ, D), key=KEY, value=KEY, head_num=N, input_layout="BNSD")
 
 
-@pytest.mark.parametrize(("row", "exception", "given", "sentence"), ROWS, ids=[f"{r[0]}: {r[3]}" for r in ROWS])
+@pytest.mark.parametrize(
+    ("row", "exception", "given", "sentence"), ROWS, ids=[f"{r[0]}: {r[3]}" for r in ROWS]
+)
 def test_flash_attention_score_refuses(row, exception, given, sentence):
     with pytest.raises(exception, match=sentence) as caught:
         flash_attention_score(**base() | given)

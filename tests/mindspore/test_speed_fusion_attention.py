@@ -1,4 +1,4 @@
-"""speed_fusion_attention: its seven results against the formula, its shifts, and dropout from MindSpore's generator."""
+"""speed_fusion_attention: its seven results against the formula, and dropout from MindSpore's generator."""
 
 import mindspore
 import numpy as np
@@ -148,5 +148,7 @@ def test_packed_sequences():
     assert softmax_max.shape == (29, N, 8)
     for which, got in ((1, softmax_max), (2, softmax_sum)):
         blocks = np.concatenate([case.forward()[which].reshape(-1) for case in cases])
-        np.testing.assert_allclose(got.asnumpy().reshape(-1, 8), blocks[:, None].repeat(8, 1), rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(
+            got.asnumpy().reshape(-1, 8), blocks[:, None].repeat(8, 1), rtol=1e-4, atol=1e-4
+        )
     assert int(rest[-1].asnumpy()[0]) == N * (8 * 16 + 5 * 3 + 16 * 24)

@@ -73,13 +73,15 @@ def check(case, layout="BNSD", by_hand=True, seed=0, **more):
     laid_dy = dy if layout == "TND" else laid(dy, layout)
     found = dict(zip(leaves, torch.autograd.grad(out, [*leaves.values()], laid_dy)))
     leaves64 = [*case.leaves.values()]
-    want = dict(zip(case.leaves, torch.autograd.grad(wanted, leaves64, dy.double(), materialize_grads=True)))
+    want = dict(
+        zip(case.leaves, torch.autograd.grad(wanted, leaves64, dy.to(case.precision), materialize_grads=True))
+    )
     for name, gradient in found.items():
         heads = case.heads if name == "query" else case.key.shape[1]
         gradient = gradient if name == "sink" else unlay(gradient, heads)
-        assert_like(gradient, want[name], f"gradient of {name}", gradient=True)
+        assert_like(gradient, want[name], f"gradient of {name}", gradient=True, dtype=case.query.dtype)
     if by_hand and case.bits is None:
-        _check_by_hand(case, layout, outputs, leaves, laid_dy, found)
+        check_by_hand(case, layout, outputs, leaves, laid_dy, found)
     return outputs
 
 
@@ -92,7 +94,7 @@ def _of_sequence(case, statistic, b):
     return block.view(case.heads, rows, 8)[..., 0]
 
 
-def _check_by_hand(case, layout, outputs, leaves, dy, found):
+def check_by_hand(case, layout, outputs, leaves, dy, found):
     out, row_max, row_sum, _, seed, offset, numels = outputs
     tensors = [leaves[name].detach() for name in ("query", "key", "value")]
     rest = {name: t.detach() for name, t in leaves.items() if name not in ("query", "key", "value")}

@@ -36,6 +36,7 @@ class Case:
     query_rope: torch.Tensor | None = None
     key_rope: torch.Tensor | None = None
     scale: float = 0.3
+    precision: torch.dtype = torch.float64  # of the golden; float32 is enough for large 16-bit cases
     leaves: dict = field(default_factory=dict)
 
     @property
@@ -73,17 +74,17 @@ def lengths(case):
 
 def shift(case, b, rows, columns, before):
     """pse of sequence b as [N, rows, columns] in float64; before: scores of the sequences before, and their columns."""
-    pse, heads = case.pse.double(), case.heads
+    pse, heads = case.pse.to(case.precision), case.heads
     i, j = torch.arange(rows).unsqueeze(1), torch.arange(columns)
     if case.pse_type in (2, 3):
         starts = case.starts if case.starts and not (case.sparse_mode == 8 and b) else (0, 0)
-        distance = (j + starts[1] - i - starts[0]).abs().double()
+        distance = (j + starts[1] - i - starts[0]).abs().to(case.precision)
         slopes = pse[b] if pse.dim() == 2 else pse
         return -slopes.view(-1, 1, 1) * (distance if case.pse_type == 2 else distance.sqrt())
     if pse.dim() == 4 and pse.shape[2] == 1024 and (case.ends or rows > 1024):
         own = pse[b % pse.shape[0]]
         return _last_rows(own, i - j, pse.shape[3])
-    if pse.dim() == 4:
+    if pse.dim() == 4 and not case.ends:
         return pse[b % pse.shape[0]].expand(heads, rows, columns)
     scores_before, columns_before = before
     if pse.shape[0] == heads * sum(r * c for _, r, _, c in lengths(case)):
@@ -106,7 +107,11 @@ def attend(case, q, k, v, kept, pse, bits, sink):
     group = q.shape[0] // k.shape[0]
     k, v = (t.repeat_interleave(group, 0) for t in (k, v))
     s = q @ k.transpose(-1, -2)
-    x = s * case.scale if pse is None else (s + pse) * case.scale if case.pse_type == 1 else s * case.scale + pse
+    x = (
+        s * case.scale
+        if pse is None
+        else (s + pse) * case.scale if case.pse_type == 1 else s * case.scale + pse
+    )
     if x.shape[-1] == 0:
         zero = x.sum(-1)
         return zero.unsqueeze(-1) * v.new_zeros(v.shape[-1]), zero, zero
@@ -120,20 +125,24 @@ def attend(case, q, k, v, kept, pse, bits, sink):
     top = top.detach()
     e = torch.where(kept, (x - top.unsqueeze(-1)).exp(), 0.0)
     total = e.sum(-1) + (0 if sink is None else (sink.view(-1, 1) - top).exp())
-    p = e if bits is None else e * bits.double() / numpy.float32(case.keep_prob).item()
+    p = e if bits is None else e * bits.to(e.dtype) / numpy.float32(case.keep_prob).item()
     out = (p / torch.where(sees, total, 1.0).unsqueeze(-1)) @ v
     return out, top, torch.where(sees, total, FMAX)
 
 
 def unpacked(bits, count):
     """bool [count] of packed bytes, lowest bit first."""
-    return torch.from_numpy(numpy.unpackbits(bits.flatten().numpy(), bitorder="little", count=count).astype(bool))
+    return torch.from_numpy(
+        numpy.unpackbits(bits.flatten().numpy(), bitorder="little", count=count).astype(bool)
+    )
 
 
 def sequences(case):
     """(index, rows, columns, kept, pse, bits) of every sequence; None where there is none."""
     packed = case.ends is not None
-    sizes = lengths(case) if packed else [(0, case.query.shape[2], 0, case.key.shape[2])] * case.query.shape[0]
+    sizes = (
+        lengths(case) if packed else [(0, case.query.shape[2], 0, case.key.shape[2])] * case.query.shape[0]
+    )
     with_rows = [b for b, size in enumerate(sizes) if size[1]]
     heads, scores_before, columns_before = case.heads, 0, 0
     every = None if case.bits is None else unpacked(case.bits, heads * sum(r * c for _, r, _, c in sizes))
@@ -169,7 +178,7 @@ def _mask_of(case, b, row, rows, column, columns):
 def golden(case):
     """(out, max, sum) in float64 over leaves case.leaves: out as query with Dv; statistics per sequence [N,Sq]."""
     case.leaves = {
-        name: getattr(case, name).detach().double().requires_grad_()
+        name: getattr(case, name).detach().to(case.precision).requires_grad_()
         for name in LEAVES
         if getattr(case, name) is not None
     }
@@ -192,17 +201,22 @@ def golden(case):
     return torch.cat((out, tail)), statistics
 
 
-def assert_like(got, want, what, gradient=False):
-    """Every element within TOLERANCE; of gradients, 0.5 % may have up to four times the error."""
+def assert_like(got, want, what, gradient=False, dtype=None):
+    """Every element within TOLERANCE; of gradients, 0.5 % may have up to four times the error.
+
+    dtype: of the tensors that the result is computed from, where its own is wider.
+    """
     assert got.shape == want.shape, f"{what}: shape {tuple(got.shape)}, wanted {tuple(want.shape)}"
     if want.numel() == 0:
         return
     want = want.detach()
-    relative, absolute = TOLERANCE[got.dtype]
+    relative, absolute = TOLERANCE[dtype or got.dtype]
     size = torch.maximum(want.abs(), want.square().mean().sqrt())
     excess = (got.detach().double() - want).abs() / (absolute + relative * size)
     worst, beyond = excess.max().item(), (excess > 1).double().mean().item()
-    assert worst <= (4 if gradient else 1), f"{what}: error is {worst:.2f} times what {got.dtype} is allowed"
+    assert worst <= (
+        4 if gradient else 1
+    ), f"{what}: error is {worst:.2f} times what {dtype or got.dtype} is allowed"
     assert beyond <= 0.005, f"{what}: {100 * beyond:.2f} % of the elements are beyond the tolerance"
 
 

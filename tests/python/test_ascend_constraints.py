@@ -1,10 +1,21 @@
 """One request for each row of the table of constraints: it is refused by that row, with its kind and a sentence."""
 
 import re
+import subprocess
 import sys
 
 import pytest
-from fusedattn.like.ascend import NULL, STATUS, TILING, VALUE, Operand, Refusal, Request, backward_plan, forward_plan
+from fusedattn.like.ascend import (
+    NULL,
+    STATUS,
+    TILING,
+    VALUE,
+    Operand,
+    Refusal,
+    Request,
+    backward_plan,
+    forward_plan,
+)
 from fusedattn.like.ascend.constraints import TABLE
 from fusedattn.like.ascend.operand import contiguous
 
@@ -37,12 +48,16 @@ def tnd(q=(5, 37), kv=(7, 53), N1=4, N2=2, D=40, Dv=24, dtype="float16", **more)
 
 
 def roped(**more):
-    ropes = dict(query_rope=operand(37, 4, 16, dtype="bfloat16"), key_rope=operand(53, 2, 16, dtype="bfloat16"))
+    ropes = dict(
+        query_rope=operand(37, 4, 16, dtype="bfloat16"), key_rope=operand(53, 2, 16, dtype="bfloat16")
+    )
     return tnd(dtype="bfloat16", **dict(atten_mask=COMPRESSED, sparse_mode=3) | ropes | more)
 
 
 def bsh(**more):
-    words = dict(query=operand(2, 37, 160), key=operand(2, 53, 80), value=operand(2, 53, 48), input_layout="BSH")
+    words = dict(
+        query=operand(2, 37, 160), key=operand(2, 53, 80), value=operand(2, 53, 48), input_layout="BSH"
+    )
     saved = dict(dy=operand(2, 37, 96), attention_in=operand(2, 37, 96))
     return bnsd() | words | saved | more
 
@@ -67,7 +82,8 @@ REFUSED = [
     ("dtype.slopes", VALUE, TILING, bnsd(pse_type=2), "pse is None with pse_type 2"),
     ("dtype.slopes", VALUE, TILING, bnsd(pse_type=3, real_shift=operand(4)), "pse has dtype float16 with pse_type 3"),
     ("heads.positive", VALUE, VALUE, bnsd(head_num=0), "head_num is 0; accepted: integers above 0"),
-    ("features.folded", None, VALUE, bsh(query=operand(2, 37, 0)), "head size 0"),
+    ("features.folded", None, VALUE,
+     bsh(query=operand(2, 37, 0), key=operand(2, 53, 0), value=operand(2, 53, 0)), "head size 0"),
     ("features.key", VALUE, VALUE, bnsd(key=operand(2, 2, 53, 41)), "key has head size 41; accepted: query's, 40"),
     ("features.value", VALUE, VALUE, bnsd(Dv=41), "value has head size 41; accepted: at most key's, 40"),
     ("features.most", VALUE, TILING, bnsd(D=896), "query has head size 896; accepted: 1 to 768"),
@@ -194,14 +210,18 @@ def plans(backward):
     return backward_plan if backward else forward_plan
 
 
+@pytest.mark.filterwarnings("ignore:softmax_layout is")
 @pytest.mark.parametrize("backward", [False, True], ids=["forward", "backward"])
 @pytest.mark.parametrize(
-    ("row", "forward_kind", "backward_kind", "words", "sentence"), REFUSED, ids=[f"{r[0]} {r[4]}" for r in REFUSED]
+    ("row", "forward_kind", "backward_kind", "words", "sentence"),
+    REFUSED,
+    ids=[f"{r[0]} {r[4]}" for r in REFUSED],
 )
 def test_refused(row, forward_kind, backward_kind, words, sentence, backward):
     kind = backward_kind if backward else forward_kind
     if kind is None:
-        return plans(backward)(Request(**words))
+        assert plans(backward)(Request(**words)).numels >= 0
+        return
     with pytest.raises(Refusal) as caught:
         plans(backward)(Request(**words))
     refusal = caught.value
@@ -237,7 +257,9 @@ ACCEPTED = {
 @pytest.mark.parametrize("words", ACCEPTED.values(), ids=ACCEPTED)
 def test_accepted(words, backward):
     plan = plans(backward)(Request(**words))
-    assert set(plan.outputs) >= ({"dq", "dk", "dv"} if backward else {"attention_out", "softmax_max", "softmax_sum"})
+    assert set(plan.outputs) >= (
+        {"dq", "dk", "dv"} if backward else {"attention_out", "softmax_max", "softmax_sum"}
+    )
 
 
 def test_2049_sequences():
@@ -272,8 +294,6 @@ def test_plans_are_found_again():
 
 
 def test_the_layer_imports_no_framework():
-    import subprocess
-
     code = "import sys, fusedattn.like.ascend; print('torch' in sys.modules, 'mindspore' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]

@@ -25,8 +25,18 @@ ATTRIBUTES = {
 @pytest.mark.parametrize(
     ("name", "inputs", "outputs", "layout"),
     [
-        ("FlashAttentionScore", FORWARD_INPUTS, "softmax_max softmax_sum softmax_out attention_out", "softmax_out_layout"),
-        ("FlashAttentionScoreGrad", BACKWARD_INPUTS, "dq dk dv dpse dq_rope dk_rope dsink", "softmax_in_layout"),
+        (
+            "FlashAttentionScore",
+            FORWARD_INPUTS,
+            "softmax_max softmax_sum softmax_out attention_out",
+            "softmax_out_layout",
+        ),
+        (
+            "FlashAttentionScoreGrad",
+            BACKWARD_INPUTS,
+            "dq dk dv dpse dq_rope dk_rope dsink",
+            "softmax_in_layout",
+        ),
     ],
 )
 def test_names_order_and_defaults(name, inputs, outputs, layout):
@@ -80,6 +90,8 @@ def test_functions_have_the_operators_arguments_by_their_own_words(function, doo
         elif name in attributes:
             tensor = function.endswith("grad_v3") and name in ("seed", "offset")
             default = None if tensor else attributes[name]
-            assert parameter.default == (inspect.Parameter.empty if name in ("head_num", "input_layout") else default)
+            assert parameter.default == (
+                inspect.Parameter.empty if name in ("head_num", "input_layout") else default
+            )
         else:
             assert name in inputs

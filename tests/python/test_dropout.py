@@ -133,10 +133,18 @@ REFUSED = [
     (dict(dropout_p="0.1"), TypeError, "dropout_p is '0.1'; accepted is a number"),
     (dict(dropout_p=True), TypeError, "dropout_p is True"),
     (dict(dropout_p=None), TypeError, "dropout_p is None"),
-    (dict(dropout_p=0.5, dropout_seed=1.5), TypeError, "dropout_seed is 1.5; accepted is an integer of 64 bits"),
+    (
+        dict(dropout_p=0.5, dropout_seed=1.5),
+        TypeError,
+        "dropout_seed is 1.5; accepted is an integer of 64 bits",
+    ),
     (dict(dropout_p=0.5, dropout_seed=2**64), ValueError, "dropout_seed is 18446744073709551616"),
     (dict(dropout_seed="a"), TypeError, "dropout_seed is 'a'"),
-    (dict(dropout_p=0.5, dropout_seed=(1, 2, 3)), TypeError, r"dropout_seed is \(1, 2, 3\); .*\(seed, offset\)"),
+    (
+        dict(dropout_p=0.5, dropout_seed=(1, 2, 3)),
+        TypeError,
+        r"dropout_seed is \(1, 2, 3\); .*\(seed, offset\)",
+    ),
     (dict(dropout_p=0.5, dropout_seed=(1, "b")), TypeError, r"dropout_seed\[1\] is 'b'"),
 ]
 

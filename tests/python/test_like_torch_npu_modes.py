@@ -11,13 +11,20 @@ Q_ENDS, KV_ENDS = (5, 5, 37, 38, 55), (7, 19, 60, 63, 90)  # lengths 5/7, 0/12, 
 
 def padded(B=2, N1=4, N2=2, Sq=37, Skv=53, D=40, Dv=24, dtype=torch.float32, **more):
     return Case(
-        draw(B, N1, Sq, D, dtype=dtype), draw(B, N2, Skv, D, dtype=dtype), draw(B, N2, Skv, Dv, dtype=dtype), **more
+        draw(B, N1, Sq, D, dtype=dtype),
+        draw(B, N2, Skv, D, dtype=dtype),
+        draw(B, N2, Skv, Dv, dtype=dtype),
+        **more,
     )
 
 
 def packed(ends=(Q_ENDS, KV_ENDS), N1=4, N2=2, D=32, Dv=24, tail=0, dtype=torch.float32, **more):
     rows, columns = ends[0][-1] + tail, ends[1][-1] + tail
-    tensors = draw(rows, N1, D, dtype=dtype), draw(columns, N2, D, dtype=dtype), draw(columns, N2, Dv, dtype=dtype)
+    tensors = (
+        draw(rows, N1, D, dtype=dtype),
+        draw(columns, N2, D, dtype=dtype),
+        draw(columns, N2, Dv, dtype=dtype),
+    )
     return Case(*tensors, ends=ends, **more)
 
 
@@ -79,7 +86,7 @@ def test_shapes_of_full_masks(mode, form, kind):
 @pytest.mark.parametrize("form", [(2, 1), (2, 4)], ids=str)
 def test_mode_5_is_what_the_mask_shows(form):
     mask = torch.rand(*form, 37, 53) > 0.6
-    for prefix in (None, [20, 40], [1], [999, 999]):
+    for prefix in (None, [20, 40], [1], [999, 999], [-1, 20]):
         check(padded(sparse_mode=5, mask=mask, prefix=prefix))
     check(padded(sparse_mode=5, mask=torch.rand(37, 53) > 0.5))
     check(padded(B=1, sparse_mode=5, mask=torch.rand(37, 53) > 0.5, prefix=[17]))

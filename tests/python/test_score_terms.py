@@ -8,6 +8,7 @@ import pytest
 import torch
 from fusedattn import Mask, causal, prefix, window
 from sides import check, draw_qkv, run
+from test_guard_pages import Guarded
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 SHAPES = [  # B, N, Nk, Sq, Skv, D, Dv
@@ -45,7 +46,9 @@ def test_against_the_formula(term, mask, shape, dtype):
     check(*draw_qkv(shape, dtype), seen_of(mask, shape), mask, **terms)
 
 
-@pytest.mark.parametrize("pair", list(itertools.combinations(["bias", "slopes", "sink", "dropout"], 2)), ids=str)
+@pytest.mark.parametrize(
+    "pair", list(itertools.combinations(["bias", "slopes", "sink", "dropout"], 2)), ids=str
+)
 def test_pairs(pair):
     terms = everything(SHAPE)
     check(*draw_qkv(SHAPE), seen_of(causal(), SHAPE), causal(), **{name: terms[name] for name in pair})
@@ -57,7 +60,9 @@ FORMS = [*itertools.product([1, 2], [1, 4], [1, 33]), (4, 33), (1, 33), (4, 1), 
 @pytest.mark.parametrize("form", FORMS, ids=str)
 def test_a_bias_broadcasts_and_its_gradient_sums(form):
     check(*draw_qkv(SHAPE), bias=golden.draw(*form, 57))
-    check(*draw_qkv(SHAPE), seen_of(causal(), SHAPE), causal(), bias=golden.draw(*form, 57), sink=torch.ones(4))
+    check(
+        *draw_qkv(SHAPE), seen_of(causal(), SHAPE), causal(), bias=golden.draw(*form, 57), sink=torch.ones(4)
+    )
 
 
 @pytest.mark.parametrize("bias_dtype", DTYPES, ids=str)
@@ -192,6 +197,35 @@ def test_only_the_gradients_asked_for(needed):
 )
 def test_zero_lengths(shape):
     check(*draw_qkv(shape), **everything(shape))
+
+
+def test_what_is_not_finite_stays_where_it_is_seen():
+    q, k, v, d_out = draw_qkv(SHAPE)
+    wanted = run(q, k, v, d_out, bias=torch.zeros(33, 57))
+    bias = torch.zeros(33, 57)
+    bias[4, 9] = float("nan")
+    out, _, _, dq, _, _, d_bias = run(q, k, v, d_out, bias=bias)
+    others = torch.arange(33) != 4
+    assert out[:, :, 4].isnan().all() and torch.equal(out[:, :, others], wanted[0][:, :, others])
+    assert dq[:, :, 4].isnan().all() and torch.equal(dq[:, :, others], wanted[3][:, :, others])
+    assert torch.equal(d_bias[others], wanted[6][others])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
+@pytest.mark.parametrize("sizes", [(33, 57), (1, 1), (5, 7), (70, 130)], ids=str)
+def test_terms_are_not_read_past_their_end(sizes, dtype):
+    tensors = draw_qkv((2, 2, 1, *sizes, 24, 16), dtype)
+    plain = golden.draw(2, 1, *sizes, dtype=dtype), torch.rand(2, 2), golden.draw(2)
+    guarded = [Guarded(t) for t in plain]
+    try:
+        results = [
+            run(*tensors, bias=bias, alibi=slopes, sink=sink, dropout_p=0.3, dropout_seed=1)
+            for bias, slopes, sink in (plain, [guard.tensor for guard in guarded])
+        ]
+        assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+    finally:
+        for guard in guarded:
+            guard.open()
 
 
 @pytest.mark.parametrize("layout", ["BSND", "SBND", "BSH", "SBH"])

@@ -1,4 +1,4 @@
-"""Bias, ALiBi, sink, dropout and prefix of packed sequences (TND), against the formula, sequence by sequence."""
+"""Bias, ALiBi, sink, dropout and prefix of packed sequences, against the formula, one by one."""
 
 import fusedattn
 import golden
@@ -76,7 +76,12 @@ def test_a_sequence_of_several_gives_the_same_bits_alone():
     tensors, bias, slopes = draw_packed(), golden.draw(HEADS, *LONGEST), torch.rand(SEQUENCES, HEADS)
     given = dict(layout="TND", bias=bias, sink=torch.ones(HEADS))
     whole = run(
-        *tensors, cu_seqlens_q=Q_ENDS, cu_seqlens_k=K_ENDS, alibi=slopes, mask=causal() | prefix(PREFIXES), **given
+        *tensors,
+        cu_seqlens_q=Q_ENDS,
+        cu_seqlens_k=K_ENDS,
+        alibi=slopes,
+        mask=causal() | prefix(PREFIXES),
+        **given,
     )
     rows, columns = slice(5, 42), slice(19, 60)
     parts = [t[where] for t, where in zip(tensors, (rows, columns, columns, rows))]

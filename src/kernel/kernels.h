@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernel/compress.h"
 #include "problem/problem.h"
 
 namespace fusedattn {
@@ -57,6 +58,7 @@ struct Kernels {
   void (*backward)(const Problem&, const BackwardItem&, void* scratch);
   void (*reduce)(Dtype, const ReduceItem&);
   void (*merge_row)(Dtype, const MergeRow&);
+  CompressKernels compress;
 };
 
 // The leading dimension of a float32 scratch matrix: an odd number of cache lines, so that rows do not share cache sets.

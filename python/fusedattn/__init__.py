@@ -3,6 +3,7 @@
 from . import _native
 from .front import attention
 from .mask import Mask, causal, window
+from .nsa import nsa_compress
 
-__all__ = ["Mask", "attention", "causal", "window"]
+__all__ = ["Mask", "attention", "causal", "nsa_compress", "window"]
 __version__ = _native.version()

@@ -4,6 +4,17 @@
 //   d_weight[t - w * stride] += sum_d d_output[w,d] * input[t,d]             a vector of partial sums for each position
 //
 // d_output is read once: the windows in flight wait in scratch, as float32.
+// Two vectors, one after the other, by store_pair where a lane has one for the type.
+template <class T>
+FUSEDATTN_INLINE void store_two(T* p, F32 a, F32 b) {
+  if constexpr (requires { store_pair(p, a, b); }) {
+    store_pair(p, a, b);
+  } else {
+    store(p, a);
+    store(p + kLanes, b);
+  }
+}
+
 template <class T>
 class CompressBackward : CompressWalk<T> {
   using Walk = CompressWalk<T>;
@@ -48,10 +59,8 @@ class CompressBackward : CompressWalk<T> {
 
   void run_group(const CompressPiece& piece, const CompressGroup& group) const {
     const std::int64_t token = piece.token + group.segment * p.stride + group.tokens.begin;
-    for (std::int64_t n = item.heads.begin; n < item.heads.end; ++n) {
-      if (item.d_weight != nullptr) weigh(group, n, token);
-      if (wants_input_) gather(group, n, token);
-    }
+    for (std::int64_t n = item.heads.begin; item.d_weight != nullptr && n < item.heads.end; ++n) weigh(group, n, token);
+    for (std::int64_t n = item.heads.begin; wants_input_ && n < item.heads.end; ++n) gather(group, n, token);
   }
 
   const float* waiting(std::int64_t n, std::int64_t w) const { return this->slot(w) + (n - item.heads.begin) * this->head_size; }
@@ -75,11 +84,18 @@ class CompressBackward : CompressWalk<T> {
     const float* d_output[kWindows];
     for (int j = 0; j < kWindows; ++j) d_output[j] = waiting(n, w + j);
     const T* input = this->at(p.input, n, token);
+    if (w == group.windows.begin) prefetch_group(input, tokens);
     float* sums = sums_ + ((n - item.heads.begin) * p.block + (group.segment - w) * p.stride + group.tokens.begin) * kLanes;
     std::int64_t t = 0;
     for (; t + kTokens <= tokens; t += kTokens)
       weigh_tile<kWindows, kTokens>(d_output, input + t * p.input.row_stride, sums + t * kLanes);
     for (; t < tokens; ++t) weigh_tile<kWindows, 1>(d_output, input + t * p.input.row_stride, sums + t * kLanes);
+  }
+
+  // The next group's rows of this head.
+  void prefetch_group(const T* input, std::int64_t tokens) const {
+    for (std::int64_t t = 0; t < tokens; ++t)
+      for (std::int64_t d = 0; d < p.dim; d += 64 / static_cast<std::int64_t>(sizeof(T))) prefetch(input + (t + kTokensAtOnce) * p.input.row_stride + d);
   }
 
   template <int kWindows, int kTokens>
@@ -115,33 +131,64 @@ class CompressBackward : CompressWalk<T> {
   }
 
   void gather(const CompressGroup& group, std::int64_t n, std::int64_t token) const {
-    constexpr int kVectors = 4;
+    switch (group.windows.size()) {
+      case 1: return gather_windows<1, 4>(group, n, token);
+      case 2: return gather_windows<2, 4>(group, n, token);
+      case 4: return gather_windows<4, kPanelVectors>(group, n, token);
+      default: return gather_windows<0, 4>(group, n, token);
+    }
+  }
+
+  // kWindows of d_output in registers; 0: any number, from scratch.
+  template <int kWindows, int kVectors>
+  void gather_windows(const CompressGroup& group, std::int64_t n, std::int64_t token) const {
     const std::int64_t whole = p.dim - p.dim % (kVectors * kLanes);
-    const Range& windows = group.windows;
-    for (std::int64_t t = 0; t < group.tokens.size(); ++t) {
-      T* to = const_cast<T*>(this->at(p.d_input, n, token + t));
-      const float* weight = this->weight(group, n, windows.begin) + t;
-      for (std::int64_t d = 0; d < whole; d += kVectors * kLanes) gather_tile<kVectors>(windows, n, weight, to, d, kVectors * kLanes);
-      for (std::int64_t d = whole; d < p.dim; d += kLanes) gather_tile<1>(windows, n, weight, to, d, p.dim - d);
+    T* to = const_cast<T*>(this->at(p.d_input, n, token));
+    for (std::int64_t d = 0; d < whole; d += kVectors * kLanes) gather_tile<kWindows, kVectors>(group, n, to + d, d, kVectors * kLanes);
+    for (std::int64_t d = whole; d < p.dim; d += kLanes) gather_tile<kWindows, 1>(group, n, to + d, d, p.dim - d);
+  }
+
+  template <int kWindows, int kVectors>
+  FUSEDATTN_INLINE void gather_tile(const CompressGroup& group, std::int64_t n, T* to, std::int64_t d, std::int64_t left) const {
+    constexpr int kHeld = kWindows ? kWindows : 1;
+    const float* weight = this->weight(group, n, group.windows.begin);
+    F32 held[kHeld][kVectors];
+#pragma GCC unroll 4
+    for (int j = 0; j < kWindows; ++j)
+#pragma GCC unroll 4
+      for (int v = 0; v < kVectors; ++v) held[j][v] = load(waiting(n, group.windows.begin + j) + d + v * kLanes);
+    const std::int64_t step = p.d_input.row_stride, stride = p.stride;
+    for (std::int64_t t = 0; t < group.tokens.size(); ++t, to += step, ++weight) {
+      F32 total[kVectors];
+      if constexpr (kWindows == 0) {
+        gather_any<kVectors>(group.windows, n, weight, d, total);
+      } else {
+#pragma GCC unroll 4
+        for (int v = 0; v < kVectors; ++v) total[v] = mul(held[0][v], broadcast(weight[0]));
+#pragma GCC unroll 4
+        for (int j = 1; j < kWindows; ++j)
+#pragma GCC unroll 4
+          for (int v = 0; v < kVectors; ++v) total[v] = fma(held[j][v], broadcast(weight[-j * stride]), total[v]);
+      }
+      if constexpr (kVectors == 1) {
+        store_upto(to, total[0], left);
+      } else {
+#pragma GCC unroll 4
+        for (int v = 0; v < kVectors; v += 2) store_two(to + v * kLanes, total[v], total[v + 1]);
+      }
     }
   }
 
   template <int kVectors>
-  FUSEDATTN_INLINE void gather_tile(const Range& windows, std::int64_t n, const float* weight, T* to, std::int64_t d, std::int64_t left) const {
-    F32 total[kVectors];
+  FUSEDATTN_INLINE void gather_any(const Range& windows, std::int64_t n, const float* weight, std::int64_t d, F32 (&total)[kVectors]) const {
 #pragma GCC unroll 4
     for (int v = 0; v < kVectors; ++v) total[v] = zero();
+    std::int64_t slot = windows.begin % item.slots;
     for (std::int64_t w = windows.begin; w < windows.end; ++w, weight -= p.stride) {
-      const float* dy = waiting(n, w) + d;
+      const float* dy = item.scratch + slot * this->slot_size + (n - item.heads.begin) * this->head_size + d;
+      slot = slot + 1 == item.slots ? 0 : slot + 1;
 #pragma GCC unroll 4
       for (int v = 0; v < kVectors; ++v) total[v] = fma(load(dy + v * kLanes), broadcast(*weight), total[v]);
-    }
-#pragma GCC unroll 4
-    for (int v = 0; v < kVectors; ++v) {
-      if (kVectors > 1)
-        store(to + d + v * kLanes, total[v]);
-      else
-        store_upto(to + d, total[v], left);
     }
   }
 

@@ -6,7 +6,7 @@
 namespace fusedattn {
 namespace {
 
-// Scratch of an item: it is gone through once for every 16 rows of tokens, and shares the second-level cache with them.
+// Scratch of an item: it is gone through once for every 8 rows of tokens, and shares the second-level cache with them.
 constexpr std::int64_t kScratchBytes = 128 * 1024;
 
 // Segments of a backward chunk: enough that its sums are few beside its tokens, few enough that float32 sums stay exact to some 1e-6.

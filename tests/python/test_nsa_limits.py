@@ -1,6 +1,8 @@
 """The limits of NsaCompress and NsaCompressGrad: one case per row of the table, and how torch_npu's door tells them."""
 
 import inspect
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -138,3 +140,11 @@ def test_signatures():
     tail = "compress_block_size, compress_stride, *, actual_seq_len=None)"
     assert str(inspect.signature(npu_nsa_compress)) == f"(input, weight, {tail}"
     assert str(inspect.signature(npu_nsa_compress_grad)) == f"(grad, input, weight, {tail}"
+
+
+def test_the_page_has_every_row_and_its_example_runs():
+    page = (Path(__file__).parents[2] / "docs" / "operators" / "nsa_compress.md").read_text()
+    table = re.findall(r"^\| ([a-z' ]+) \| (null|type|value) \|", page, re.MULTILINE)
+    assert table == [(limit.name, limit.kind) for limit in LIMITS]
+    for example in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        exec(compile(example, "nsa_compress.md", "exec"), {})

@@ -4,6 +4,7 @@
 
 #include "calls.h"
 #include "golden.h"
+#include "term_cases.h"
 
 using namespace fusedattn::tests;
 
@@ -37,7 +38,9 @@ int main(int argc, char** argv) {
   const char* most = std::getenv("FUSEDATTN_TEST_MFLOPS");
   const double most_flops = most != nullptr ? 1e6 * std::atof(most) : INFINITY;
   const std::vector<std::string> lanes = runnable_lanes("numerics");
-  for (const Case& c : numerics_cases()) {
+  std::vector<Case> cases = numerics_cases();
+  for (const Case& c : term_cases()) cases.push_back(c);
+  for (const Case& c : cases) {
     if (c.name.find(filter) == std::string::npos || forward_flops(c) + backward_flops(c) > most_flops) continue;
     for (const int32_t dtype : {FUSEDATTN_FLOAT32, FUSEDATTN_BFLOAT16, FUSEDATTN_FLOAT16}) {
       hold_to_reference(c, dtype, lanes);

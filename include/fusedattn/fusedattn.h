@@ -72,7 +72,8 @@ typedef struct fusedattn_mask {
   fusedattn_band bottom_right; /* shift = kv_len - q_len: the diagonal ends at the last row and column */
   const fusedattn_band* bands; /* optional, one more band per sequence, from the top left */
   const int64_t* prefix;       /* optional, per sequence: every row sees the columns before it; all bands must be unbounded left */
-  const uint8_t* bytes;        /* optional, one byte per (sequence, head, row, column); strides in bytes, 0 repeats */
+  const uint8_t* bytes;        /* optional, one byte per (sequence, head, row, column); strides in bytes, 0 repeats. Packed: what */
+                               /* sequences share has the rows and columns of the longest */
   int64_t batch_stride;
   int64_t head_stride;
   int64_t row_stride;

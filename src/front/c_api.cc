@@ -289,7 +289,10 @@ fusedattn_status fusedattn_dropout_bits(const fusedattn_dropout* from, int64_t c
     if (bits == nullptr && count > 0) return Status::invalid("bits is NULL; accepted: the address of (count + 7) / 8 bytes");
     Dropout dropout;
     if (Status status = read_dropout(*from, dropout); !status.ok()) return status;
-    return {Code::unsupported, "dropout bits are not computed by this version"};
+    const Kernels* kernels = nullptr;
+    if (Status status = choose_lane(nullptr, kernels); !status.ok()) return status;
+    kernels->dropout_bits(dropout, count, bits);
+    return {};
   });
 }
 

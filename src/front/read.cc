@@ -84,7 +84,7 @@ Status read_problem(const fusedattn_problem* from, Problem& to) {
   to.mask.bands = reinterpret_cast<const Band*>(from->mask.bands);
   to.mask.prefix = from->mask.prefix;
   to.mask.bytes = {from->mask.bytes, from->mask.batch_stride, from->mask.head_stride, from->mask.row_stride,
-                   from->mask.meaning == FUSEDATTN_NONZERO_HIDES, from->mask.whole != 0};
+                   from->mask.meaning == FUSEDATTN_NONZERO_HIDES, from->mask.whole != 0, {}};
   if (Status status = read_bias(from->bias, to.bias); !status.ok()) return status;
   to.alibi = read(from->alibi);
   if (Status status = read_dropout(from->dropout, to.dropout); !status.ok()) return status;

@@ -6,12 +6,16 @@ namespace {
 #include "kernel/seen.inl"
 #include "kernel/nonfinite.inl"
 #include "kernel/pack.inl"
+#include "kernel/dropout.inl"
 #include "kernel/softmax.inl"
+#include "kernel/terms.inl"
 #include "kernel/products.inl"
 #include "kernel/forward_scratch.inl"
 #include "kernel/forward.inl"
 #include "kernel/backward_scratch.inl"
+#include "kernel/score_gradients.inl"
 #include "kernel/backward.inl"
+#include "kernel/bias_gradient.inl"
 #include "kernel/reduce.inl"
 #include "kernel/compress.inl"
 #include "kernel/compress_backward.inl"
@@ -47,6 +51,12 @@ std::size_t forward_scratch(const Problem& p, std::int64_t lines) {
 std::size_t backward_scratch(const Problem& p, std::int64_t q_len) {
   return p.dtype == Dtype::bf16 ? backward_bytes<MacOfBf16>(p, q_len) : backward_bytes<Fma>(p, q_len);
 }
+std::size_t bias_scratch(const Problem& p, std::int64_t q_len) {
+  const Tile tile = backward_tile(p);
+  Arena sums;
+  sums.take<float>(static_cast<std::size_t>(tile.rows * leading(tile.cols)));
+  return sums.used() + backward_scratch(p, q_len);
+}
 
 void forward_any(const Problem& p, const ForwardItem& item, void* scratch) {
   switch (p.dtype) {
@@ -61,6 +71,21 @@ void backward_any(const Problem& p, const BackwardItem& item, void* scratch) {
     case Dtype::bf16: return Backward<bf16, MacOfBf16>(p, item, scratch).run();
     case Dtype::f16: return Backward<f16, Fma>(p, item, scratch).run();
   }
+}
+void bias_gradient_any(const Problem& p, const BiasItem& item, void* scratch) {
+  switch (p.dtype) {
+    case Dtype::f32: return bias_gradient<float, Fma>(p, item, scratch);
+    case Dtype::bf16: return bias_gradient<bf16, MacOfBf16>(p, item, scratch);
+    case Dtype::f16: return bias_gradient<f16, Fma>(p, item, scratch);
+  }
+}
+float sink_gradient_any(const Problem& p, std::int64_t head, void* scratch) {
+  switch (p.dtype) {
+    case Dtype::f32: return sink_gradient<float, Fma>(p, head, scratch);
+    case Dtype::bf16: return sink_gradient<bf16, MacOfBf16>(p, head, scratch);
+    case Dtype::f16: return sink_gradient<f16, Fma>(p, head, scratch);
+  }
+  return 0.0f;
 }
 void reduce_any(Dtype dtype, const ReduceItem& item) {
   switch (dtype) {
@@ -110,12 +135,17 @@ void sum_compress_weights_any(const Compress& p, const float* partials, std::int
 #define FUSEDATTN_NAME(name) FUSEDATTN_TEXT(name)
 extern const Kernels kernels;
 const Kernels kernels{FUSEDATTN_NAME(FUSEDATTN_LANE),
+                      &look_at_bytes,
                       &forward_tile,
                       &forward_scratch,
                       &forward_any,
                       &backward_tile,
                       &backward_scratch,
                       &backward_any,
+                      &bias_scratch,
+                      &bias_gradient_any,
+                      &sink_gradient_any,
+                      &dropout_bits,
                       &reduce_any,
                       &merge_row_any,
                       {&compress_weights_any, &compress_forward_any, &compress_backward_any, &sum_compress_weights_any}};

@@ -174,8 +174,11 @@ Status check_bias_gradient(const Problem& p) {
     return Status::invalid("d_bias.data is not NULL with a bias in blocks or of negative row_stride; accepted: NULL, for its gradient is not computed");
   FUSEDATTN_CHECK(check_aligned("d_bias.data", p.d_bias.data, size_of(p.bias.dtype)));
   const auto count = [](std::int64_t stride, std::int64_t size) { return stride == 0 ? 1 : size; };
+  std::int64_t rows = 0, cols = 0;
+  for (std::int64_t b = 0; b < p.batch; ++b)
+    rows = std::max(rows, sequence(p, b).q_len), cols = std::max(cols, sequence(p, b).kv_len);
   return check_steps("d_bias", {p.d_bias.batch_stride, p.d_bias.head_stride, p.d_bias.row_stride},
-                     {count(p.bias.batch_stride, p.batch), count(p.bias.head_stride, p.q_heads), count(p.bias.row_stride, p.q_len)}, p.packed() ? 1 : p.kv_len);
+                     {count(p.bias.batch_stride, p.batch), count(p.bias.head_stride, p.q_heads), count(p.bias.row_stride, rows)}, cols);
 }
 
 NamedView query_side(const Problem& p, const char* name, const View& view, std::int64_t width) {
@@ -185,14 +188,7 @@ NamedView key_side(const Problem& p, const char* name, const View& view, std::in
   return {name, view, p.kv_heads, p.kv_len, width};
 }
 
-Status check_computed(const Problem& p) {
-  const char* name = p.bias.data ? "bias" : p.alibi.slopes ? "alibi" : p.dropout.active() ? "dropout" : p.sink ? "sink" : nullptr;
-  if (name == nullptr) return {};
-  return {Code::unsupported, std::string(name) + " is not computed by this version; accepted: none"};
-}
-
 Status check_inputs(const Problem& p) {
-  FUSEDATTN_CHECK(check_computed(p));
   FUSEDATTN_CHECK(check_sizes(p));
   FUSEDATTN_CHECK(check_sequences(p));
   FUSEDATTN_CHECK(check_prefix(p));

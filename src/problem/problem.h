@@ -121,6 +121,13 @@ inline const std::uint8_t* bytes_of(const Problem& p, const Sequence& seq, std::
   return bytes.data + b * bytes.batch_stride + head * bytes.head_stride + row * bytes.row_stride;
 }
 
+// What those bytes show.
+inline const RowSight& sight_of_row(const Problem& p, const Sequence& seq, std::int64_t b, std::int64_t head, std::int64_t row) {
+  const RowSights& sights = p.mask.bytes.sights;
+  if (p.mask.bytes.whole) return sights.data[head * sights.head_stride + seq.q_begin + row];
+  return sights.data[b * sights.batch_stride + head * sights.head_stride + row * sights.row_stride];
+}
+
 inline Sight sight_of(const Problem& p, std::int64_t b) {
   const Sequence seq = sequence(p, b);
   return sight_of(p.mask, b, seq.q_len, seq.kv_len);

@@ -87,6 +87,27 @@ FUSEDATTN_INLINE void store(f16* p, F32 x) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
 }
 
+// x where the word is below the threshold, 0 elsewhere.
+FUSEDATTN_INLINE F32 keep_below(F32 x, const std::uint16_t* words, std::int32_t threshold) {
+  const __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(words)));
+  return _mm256_and_ps(x, _mm256_castsi256_ps(_mm256_cmpgt_epi32(_mm256_set1_epi32(threshold), wide)));
+}
+
+// Four 64-bit lanes, for the random stream of dropout.
+using Wide = __m256i;
+constexpr std::int64_t kWideLanes = 4;
+FUSEDATTN_INLINE Wide broadcast_wide(std::uint64_t x) { return _mm256_set1_epi64x(static_cast<long long>(x)); }
+FUSEDATTN_INLINE Wide upper_half(Wide x) { return _mm256_srli_epi64(x, 32); }
+FUSEDATTN_INLINE Wide multiply_lower(Wide a, Wide b) { return _mm256_mul_epu32(a, b); }
+FUSEDATTN_INLINE Wide exclusive_or(Wide a, Wide b) { return _mm256_xor_si256(a, b); }
+// In the order in which store_blocks() writes: what it unpacks from the even lanes comes first.
+FUSEDATTN_INLINE Wide count_from(std::uint64_t first) { return _mm256_add_epi64(broadcast_wide(first), _mm256_setr_epi64x(0, 2, 1, 3)); }
+FUSEDATTN_INLINE void store_blocks(std::uint16_t* to, Wide w0, Wide w1, Wide w2, Wide w3) {
+  const Wide low = _mm256_blend_epi32(w0, _mm256_slli_epi64(w1, 32), 0xaa), high = _mm256_blend_epi32(w2, _mm256_slli_epi64(w3, 32), 0xaa);
+  _mm256_storeu_si256(reinterpret_cast<Wide*>(to), _mm256_unpacklo_epi64(low, high));
+  _mm256_storeu_si256(reinterpret_cast<Wide*>(to + 16), _mm256_unpackhi_epi64(low, high));
+}
+
 // `hidden` where the byte hides, x elsewhere.
 FUSEDATTN_INLINE F32 hide(F32 x, const std::uint8_t* bytes, bool nonzero_hides, F32 hidden) {
   const __m256i wide = _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(bytes)));

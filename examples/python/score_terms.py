@@ -43,7 +43,7 @@ for name, a, b in zip(
         for out in (attend(*leaves) for attend in (ours, torchs))
     ),
 ):
-    error = float((a - b).norm() / b.norm())
+    error = float((a - b).detach().norm() / b.detach().norm())
     worst = max(worst, error)
     print(f"{name:6} differs by {error:.1e} of its norm")
 assert worst < 1e-5

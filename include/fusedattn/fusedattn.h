@@ -193,6 +193,37 @@ typedef struct fusedattn_merge_problem {
   fusedattn_partial result; /* may be one of the parts */
 } fusedattn_merge_problem;
 
+/* Token compression of native sparse attention. Sequence b, L tokens long, has windows 0 .. (L - block) / stride (none if L < block);
+ * window i, head n, feature d, in the order of sequences and windows:
+ *
+ *   output[first + i,n,d] = sum_{l < block} weight[l,n] * input[start + i * stride + l,n,d]
+ *
+ * with start and first the tokens and windows of the sequences before b. Backward, of sum(output * d_output):
+ *
+ *   d_input[start + t,n,d] = sum_i weight[t - i * stride,n] * d_output[first + i,n,d]      over the windows that hold t; 0 if none does
+ *   d_weight[l,n] = sum_{b,i,d} d_output[first + i,n,d] * input[start + i * stride + l,n,d]
+ *
+ * Views are [head, row, feature]: rows are tokens, windows or positions l; weight and d_weight have no features. batch_stride is not
+ * read. Any sizes are computed; no number but those in the sums above is read. */
+typedef struct fusedattn_nsa_compress_problem {
+  size_t struct_size; /* sizeof(fusedattn_nsa_compress_problem) */
+  int32_t dtype;      /* of every tensor */
+  int32_t reserved;
+  int64_t sequences;
+  const int64_t* ends; /* [sequences] cumulative ends, of which the first may be 0 (an empty sequence), the last at most tokens; */
+  int64_t tokens;      /* NULL, with 1 sequence: it has all tokens */
+  int64_t heads;
+  int64_t dim;
+  int64_t block;  /* tokens of a window */
+  int64_t stride; /* tokens from one window to the next, 1 .. block */
+  fusedattn_view input;
+  fusedattn_view weight;
+  fusedattn_view output;   /* forward only */
+  fusedattn_view d_output; /* backward only, as all below; a gradient whose data is NULL is not written */
+  fusedattn_view d_input;  /* needs weight */
+  fusedattn_view d_weight; /* needs input */
+} fusedattn_nsa_compress_problem;
+
 typedef struct fusedattn_plan fusedattn_plan;
 
 /* "0.2.0" */
@@ -231,6 +262,14 @@ FUSEDATTN_API fusedattn_status fusedattn_dropout_bits(const fusedattn_dropout* d
 /* Joins attention over disjoint sets of columns: max = max_p max_p, sum = sum_p sum_p exp(max_p - max),
  * out = sum_p out_p sum_p exp(max_p - max) / sum, added in the order of the parts. */
 FUSEDATTN_API fusedattn_status fusedattn_merge(const fusedattn_merge_problem* problem);
+
+/* Windows of all sequences: rows of output. -1, and a last error, for ends, block or stride that are refused. */
+FUSEDATTN_API int64_t fusedattn_nsa_compressed_length(const int64_t* ends, int64_t sequences, int64_t block, int64_t stride);
+/* options may be NULL. */
+FUSEDATTN_API fusedattn_status fusedattn_nsa_compress_forward(const fusedattn_nsa_compress_problem* problem,
+                                                              const fusedattn_options* options);
+FUSEDATTN_API fusedattn_status fusedattn_nsa_compress_backward(const fusedattn_nsa_compress_problem* problem,
+                                                               const fusedattn_options* options);
 
 /* The lanes built into this library, best first. fusedattn_lane_refusal is "" for a lane this machine runs, else why not. */
 FUSEDATTN_API int32_t fusedattn_lane_count(void);

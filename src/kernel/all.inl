@@ -17,6 +17,8 @@ namespace {
 #include "kernel/backward.inl"
 #include "kernel/bias_gradient.inl"
 #include "kernel/reduce.inl"
+#include "kernel/compress.inl"
+#include "kernel/compress_backward.inl"
 
 #ifdef FUSEDATTN_LANE_HAS_DOT
 using MacOfBf16 = Dot;
@@ -99,6 +101,34 @@ void merge_row_any(Dtype dtype, const MergeRow& row) {
     case Dtype::f16: return merge_row_of<f16>(row);
   }
 }
+void compress_weights_any(const Compress& p, float* to) {
+  switch (p.dtype) {
+    case Dtype::f32: return compress_weights<float>(p, to);
+    case Dtype::bf16: return compress_weights<bf16>(p, to);
+    case Dtype::f16: return compress_weights<f16>(p, to);
+  }
+}
+void compress_forward_any(const Compress& p, const CompressItem& item) {
+  switch (p.dtype) {
+    case Dtype::f32: return CompressForward<float>(p, item).run();
+    case Dtype::bf16: return CompressForward<bf16>(p, item).run();
+    case Dtype::f16: return CompressForward<f16>(p, item).run();
+  }
+}
+void compress_backward_any(const Compress& p, const CompressItem& item) {
+  switch (p.dtype) {
+    case Dtype::f32: return CompressBackward<float>(p, item).run();
+    case Dtype::bf16: return CompressBackward<bf16>(p, item).run();
+    case Dtype::f16: return CompressBackward<f16>(p, item).run();
+  }
+}
+void sum_compress_weights_any(const Compress& p, const float* partials, std::int64_t count) {
+  switch (p.dtype) {
+    case Dtype::f32: return sum_compress_weights<float>(p, partials, count);
+    case Dtype::bf16: return sum_compress_weights<bf16>(p, partials, count);
+    case Dtype::f16: return sum_compress_weights<f16>(p, partials, count);
+  }
+}
 }  // namespace
 
 #define FUSEDATTN_TEXT(name) #name
@@ -117,5 +147,6 @@ const Kernels kernels{FUSEDATTN_NAME(FUSEDATTN_LANE),
                       &sink_gradient_any,
                       &dropout_bits,
                       &reduce_any,
-                      &merge_row_any};
+                      &merge_row_any,
+                      {&compress_weights_any, &compress_forward_any, &compress_backward_any, &sum_compress_weights_any}};
 }  // namespace fusedattn::FUSEDATTN_LANE

@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernel/compress.h"
 #include "problem/problem.h"
 
 namespace fusedattn {
@@ -77,6 +78,7 @@ struct Kernels {
   void (*dropout_bits)(const Dropout&, std::int64_t count, std::uint8_t* bits);
   void (*reduce)(Dtype, const ReduceItem&);
   void (*merge_row)(Dtype, const MergeRow&);
+  CompressKernels compress;
 };
 
 // The leading dimension of a float32 scratch matrix: an odd number of cache lines, so that rows do not share cache sets.

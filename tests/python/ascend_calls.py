@@ -57,7 +57,8 @@ def run(case, layout="BNSD", **more):
 def check(case, layout="BNSD", by_hand=True, seed=0, **more):
     """Outputs, statistics and gradients against the golden; returns the outputs.
 
-    by_hand: npu_fusion_attention_grad_v2 must give the gradients that autograd gives, where the bits are generated.
+    by_hand: npu_fusion_attention_grad_v2 must give the gradients that autograd gives, where the bits are
+        generated.
     """
     outputs, leaves = run(case, layout, seed=seed, **more)
     out, row_max, row_sum = outputs[:3]

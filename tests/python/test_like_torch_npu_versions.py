@@ -10,7 +10,6 @@ from fusedattn.like import torch_npu
 from fusedattn.like.torch_npu import (
     npu_fusion_attention,
     npu_fusion_attention_grad,
-    npu_fusion_attention_grad_v2,
     npu_fusion_attention_grad_v3,
     npu_fusion_attention_v2,
     npu_fusion_attention_v3,

@@ -1,4 +1,4 @@
-"""torch_npu's attention functions on CPU tensors: the vendor's names, signatures, layouts, modes and results."""
+"""torch_npu's attention functions on CPU tensors: the vendor's names, signatures, modes and results."""
 
 from . import torch_npu_arguments as arguments
 from . import torch_npu_call as calls
@@ -49,21 +49,24 @@ def npu_fusion_attention(
     seed=0,
     offset=0,
 ):
-    """Fused attention with the arguments and results of torch_npu; differentiable in query, key, value and sink.
+    """Fused attention as torch_npu has it; differentiable in query, key, value and sink.
 
     query, key, value: CPU tensors, all float16, bfloat16 or float32, in input_layout: BSH, SBH, BSND, BNSD or
         TND (in any case), head_num query heads, a multiple of the key heads; value's head size at most key's.
-    pse: added to the scores before the scale: [B,N,Sq,Skv], [1,N,Sq,Skv], [B,N,1,Skv], the last 1024 rows of a
-        longer causal ALiBi, or with TND packed matrices. Its gradient is zeros, as on the device.
+    pse: added to the scores before the scale: [B,N,Sq,Skv], [1,N,Sq,Skv], [B,N,1,Skv], the last 1024 rows of
+        a longer causal ALiBi, or with TND packed matrices. Its gradient is zeros, as on the device.
     atten_mask: bool or uint8, nonzero = masked. Without it nothing is masked, whatever sparse_mode says.
     scale: of the scores; the default is 1.0, not 1/sqrt(D).
-    keep_prob: below 1, dropout by dropout_mask (uint8, one bit per score, 1 keeps, lowest bit first) or by the bits
-        that seed and offset generate; both zero: one draw from torch's default generator is the seed.
+    keep_prob: below 1, dropout by dropout_mask (uint8, one bit per score, 1 keeps, lowest bit first) or by
+        the bits that seed and offset generate; both zero: one draw from torch's default generator is the
+        seed.
     sparse_mode, pre_tockens, next_tockens, prefix: which columns a row sees; docs/operators has the table.
     actual_seq_qlen, actual_seq_kvlen: with TND, cumulative lengths without a leading 0.
-    softmax_layout: "" or, with TND, "TND": the memory order of the statistics (blockwise, or as the shape says).
+    softmax_layout: "" or, with TND, "TND": the memory order of the statistics (blockwise, or as the shape
+        says).
     sink: float32 [head_num], one more score per head that has no value.
-    padding_mask, inner_precise, gen_mask_parallel, sync: without effect. Rows that see no column always give 0.
+    padding_mask, inner_precise, gen_mask_parallel, sync: without effect. Rows that see no column always give
+        0.
 
     Returns (attention_out, softmax_max, softmax_sum, softmax_out, seed, offset, numels): attention_out in
     input_layout; the statistics float32 [B,N1,Sq,8] (TND: [T1,N1,8]) without gradient; softmax_out empty,
@@ -123,13 +126,14 @@ def npu_fusion_attention_v2(
     seed=0,
     offset=0,
 ):
-    """npu_fusion_attention with rotary parts, other types of pse, and start indices; pre_tokens is so spelled.
+    """npu_fusion_attention with rotary parts, other types of pse, start indices; pre_tokens is so spelled.
 
     query_rope, key_rope: bfloat16 [T,N,Dr] with TND, a mask, no pse and no dropout: scores are those of the
         features and of these together. Differentiable.
     pse_type: 0 adds pse after the scale, 1 before it; 2 and 3 take float32 slopes [N] or [B,N] as pse and add
         -slope * |d| or -slope * sqrt|d|, d = column + kv_start_idx[0] - row - q_start_idx[0].
-    softmax_layout: "TND" counts with a sink alone; without one the statistics stay blockwise, as on the device.
+    softmax_layout: "TND" counts with a sink alone; without one the statistics stay blockwise, as on the
+        device.
     """
     words = dict(
         scale=scale,

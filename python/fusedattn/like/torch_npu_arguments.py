@@ -1,4 +1,4 @@
-"""What the attention functions of torch_npu check before the operator does, and their numbers as Python's own."""
+"""What torch_npu's attention functions check before the operator does; their numbers as Python's own."""
 
 import torch
 

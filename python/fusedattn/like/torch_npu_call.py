@@ -1,4 +1,4 @@
-"""One call of torch_npu's attention functions: its arguments as the operator takes them, and the way to run it."""
+"""One call of torch_npu's attention functions: its arguments as the operator takes them, and how to run it."""
 
 from typing import NamedTuple
 
@@ -12,13 +12,13 @@ from .torch_npu_score import Ends, Inputs, Saved, Terms
 
 MOST_TOKENS = 1_000_000  # what npu_fusion_attention_v2 takes as a cumulative length
 
-# npu_fusion_attention_v2 and its gradient do not pass softmax_layout "TND" on unless there is a sink, as on the device:
-# the statistics are blockwise. True honours the request in both.
+# npu_fusion_attention_v2 and its gradient pass softmax_layout "TND" on only with a sink, as on the device;
+# else the statistics are blockwise. True honours the request in both.
 V2_HONOURS_SOFTMAX_LAYOUT = False
 
 
 class Call(NamedTuple):
-    """A call whose arguments have been read. ends: a tuple, or a tensor whose numbers are not known yet, or None."""
+    """A call whose arguments have been read. ends: tuples, tensors whose numbers are not known yet, or None."""
 
     function: str
     inputs: Inputs
@@ -59,7 +59,8 @@ def read(
 ) -> Call:
     """The call that these arguments describe; RuntimeError for what torch_npu itself refuses.
 
-    words: every other argument by the function's own name for it. saved: dy and what the gradient takes besides.
+    words: every other argument by the function's own name for it. saved: dy and what the gradient takes
+        besides.
     """
     layout = arguments.check_layouts(function, input_layout, words["softmax_layout"])
     _check_tensors(function, inputs, saved or {})
@@ -149,7 +150,7 @@ def forward_with_tensors(call: Call):
 
 
 def backward(call: Call, saved: Saved, seed, offset):
-    """(dq, dk, dv, dq_rope, dk_rope, dsink), None where there is none; seed and offset: integers or tensors."""
+    """(dq, dk, dv, dq_rope, dk_rope, dsink), None where there is none; seed, offset: integers or tensors."""
     needs = (True, True, True)
     numbers = (seed, offset)
     if call.known() and ops.nobody_looks_on((*saved, *(n for n in numbers if isinstance(n, torch.Tensor)))):

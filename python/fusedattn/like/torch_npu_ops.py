@@ -1,9 +1,10 @@
-"""Torch operators fusedattn::npu_score and npu_score_grad: define, fake, autograd; and the short way past them.
+"""Torch operators fusedattn::npu_score and npu_score_grad: define, fake, autograd; the short way past them.
 
-npu_score(inputs of Inputs, actual_seq_qlen, actual_seq_kvlen, seed, offset, terms of Terms) gives attention_out,
-softmax_max, softmax_sum, seed, offset. The sequence ends, seed and offset are int64 tensors; without a seed, one is
-drawn where dropout needs it. npu_score_grad takes the same and, behind the inputs, dy, softmax_max, softmax_sum,
-attention_in; at the end `needs` of dq, dk, dv. It gives dq, dk, dv, dq_rope, dk_rope, dsink, empty where there is none.
+npu_score(inputs of Inputs, actual_seq_qlen, actual_seq_kvlen, seed, offset, terms of Terms) gives
+attention_out, softmax_max, softmax_sum, seed, offset. The sequence ends, seed and offset are int64 tensors;
+without a seed, one is drawn where dropout needs it. npu_score_grad takes the same and, behind the inputs, dy,
+softmax_max, softmax_sum, attention_in; at the end `needs` of dq, dk, dv. It gives dq, dk, dv, dq_rope,
+dk_rope, dsink, empty where there is none.
 """
 
 import torch
@@ -21,9 +22,9 @@ _INPUTS = (
 _SAVED = "Tensor dy, Tensor? softmax_max, Tensor? softmax_sum, Tensor? attention_in"
 _LENGTHS = "Tensor? actual_seq_qlen, Tensor? actual_seq_kvlen, Tensor? seed, Tensor? offset"
 _TERMS = (
-    "SymInt head_num, str input_layout, float scale_value, float keep_prob, SymInt pre_tockens, SymInt next_tockens, "
-    "SymInt inner_precise, int sparse_mode, int pse_type, str softmax_layout, SymInt[]? prefix, SymInt[]? q_start_idx, "
-    "SymInt[]? kv_start_idx, bool drop_always, int version"
+    "SymInt head_num, str input_layout, float scale_value, float keep_prob, SymInt pre_tockens, "
+    "SymInt next_tockens, SymInt inner_precise, int sparse_mode, int pse_type, str softmax_layout, "
+    "SymInt[]? prefix, SymInt[]? q_start_idx, SymInt[]? kv_start_idx, bool drop_always, int version"
 )
 _library = torch.library.Library("fusedattn", "FRAGMENT")
 _library.define(
@@ -32,8 +33,8 @@ _library.define(
     tags=(torch.Tag.nondeterministic_seeded,),
 )
 _library.define(
-    f"npu_score_grad({_INPUTS}, {_SAVED}, {_LENGTHS}, {_TERMS}, bool[] needs) -> (Tensor dq, Tensor dk, Tensor dv, "
-    "Tensor dq_rope, Tensor dk_rope, Tensor dsink)"
+    f"npu_score_grad({_INPUTS}, {_SAVED}, {_LENGTHS}, {_TERMS}, bool[] needs) -> (Tensor dq, Tensor dk, "
+    "Tensor dv, Tensor dq_rope, Tensor dk_rope, Tensor dsink)"
 )
 _library.define(
     "npu_dropout_bits(Tensor like, SymInt count, float keep_prob, SymInt seed, SymInt offset) -> Tensor"
@@ -212,7 +213,7 @@ def _differentiate(ctx, dy, *_):
 
 def _refuse_second_derivative(*_):
     raise NotImplementedError(
-        "second derivatives of attention are not computed; accepted: first derivatives (without create_graph=True)"
+        "second derivatives of attention are not computed; accepted: first ones (no create_graph=True)"
     )
 
 

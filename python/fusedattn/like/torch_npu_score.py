@@ -89,7 +89,7 @@ def forward(inputs: Inputs, ends: Ends, terms: Terms, seed: int, offset: int):
 
 
 def backward(inputs: Inputs, saved: Saved, ends: Ends, terms: Terms, needs, seed: int, offset: int):
-    """(dq, dk, dv, dq_rope, dk_rope, dsink), None for what there is not or needs (of dq, dk, dv) leaves out."""
+    """(dq, dk, dv, dq_rope, dk_rope, dsink), None for what is not there or not in needs."""
     inputs, saved = _usable(inputs), _usable(saved)
     plan = _plan(backward_plan, inputs, saved, ends, terms, tuple(needs))
     made = _allocate(plan, inputs.query, leave_out="dpse")

@@ -40,13 +40,15 @@ def npu_fusion_attention_grad(
     softmax_layout="",
     sink=None,
 ):
-    """Gradients of sum(attention_out * dy), from the statistics and the output that npu_fusion_attention gave.
+    """Gradients of sum(attention_out * dy), from the statistics and the output of npu_fusion_attention.
 
-    dy, attention_in: as attention_out. softmax_max, softmax_sum: as the forward gave them, with its softmax_layout.
-    keep_prob, seed, offset: of the forward; the dropout bits are generated again. padding_mask, softmax_in, numels:
-    without effect. All else as in the forward.
+    dy, attention_in: as attention_out. softmax_max, softmax_sum: as the forward gave them, with its
+        softmax_layout.
+    keep_prob, seed, offset: of the forward; the dropout bits are generated again. padding_mask, softmax_in,
+    numels: without effect. All else as in the forward.
 
-    Returns (dq, dk, dv, dpse, dsink): dpse is zeros of pse's shape, None without pse; dsink float32, None without sink.
+    Returns (dq, dk, dv, dpse, dsink): dpse is zeros of pse's shape, None without pse; dsink float32, None
+    without sink.
     """
     words = dict(
         scale_value=scale_value,

@@ -9,11 +9,12 @@ from . import torch_npu_ops  # noqa: F401 (defines the operator)
 
 
 def _npu_dropout_gen_mask(self, size, p, seed, offset, parallel=True, sync=None):
-    """The bits that attention drops by: uint8 [ceil(n / 128) * 16], n = prod(size), bit 1 keeps, lowest bit first.
+    """The bits of dropout: uint8 [ceil(n / 128) * 16], n = prod(size), bit 1 keeps, lowest bit first.
 
-    self: a tensor of the CPU, for its device alone. size: a list of integers. p: the probability to drop, 0 to 1.
-    seed, offset: of the stream, as the attention functions take and return them. parallel, sync: without effect.
-    p = 0 sets whole bytes, all others leave the bits behind n at 0. Raises RuntimeError.
+    self: a tensor of the CPU, for its device alone. size: a list of integers. p: the probability to drop, 0
+        to 1.
+    seed, offset: of the stream, as the attention functions take and return them. parallel, sync: without
+    effect. p = 0 sets whole bytes, all others leave the bits behind n at 0. Raises RuntimeError.
     """
     function = "_npu_dropout_gen_mask"
     arguments.check_tensors(function, {"self": self}, {})

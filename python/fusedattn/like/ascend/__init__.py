@@ -2,13 +2,13 @@
 
 A door describes its tensors as Operands, asks for a plan, allocates what the plan names, and runs it:
 
-    request = Request(query=operand, key=operand, value=operand, head_num=8, input_layout="BNSD", door="torch_npu")
-    plan = forward_plan(request)                  # every check; raises Refusal
+    request = Request(query=operand, key=operand, value=operand, head_num=8, input_layout="BNSD",
+    door="torch_npu") plan = forward_plan(request)                  # every check; raises Refusal
     outputs = {name: empty(*out) for name, out in plan.outputs.items()}     # Output(shape, dtype), contiguous
     plan.run({"query": address, ..., "attention_out": address, ...}, seed, offset)
 
-Plans are kept per thread and found again by their request, which is hashable; one plan serves one thread. Nothing
-here imports torch or mindspore, and nothing here reads a tensor but through the library.
+Plans are kept per thread and found again by their request, which is hashable; one plan serves one thread.
+Nothing here imports torch or mindspore, and nothing here reads a tensor but through the library.
 """
 
 from .operand import Operand, Output, needs_copy

@@ -19,9 +19,9 @@ from .rules_statistics import ROWS as STATISTICS
 class Constraint(NamedTuple):
     """One row of the table.
 
-    id: area and name. forward, backward: the kind of the failure (refusal.py), None where the direction does not
-    check it. accepted: what passes, in words (braces name the facts f and the request r), or a function of the facts
-    that says it. violated: the sentence about what is there instead, or None.
+    id: area and name. forward, backward: the kind of the failure (refusal.py), None where the direction does
+    not check it. accepted: what passes, in words (braces name the facts f and the request r), or a function
+    of the facts that says it. violated: the sentence about what is there instead, or None.
     """
 
     id: str
@@ -73,8 +73,8 @@ def cautions(facts: Facts) -> tuple[str, ...]:
         found.append(f"prefix has {len(request.prefix)} entries; devices take up to {most}")
     if request.softmax_layout not in ("", "same_as_input"):
         found.append(
-            f"{facts.spelled('softmax_layout')} is {request.softmax_layout!r}, which is taken as ''; known are '' and"
-            " 'same_as_input'"
+            f"{facts.spelled('softmax_layout')} is {request.softmax_layout!r}, which is taken as ''; known are"
+            " '' and 'same_as_input'"
         )
     return tuple(found)
 

@@ -1,4 +1,4 @@
-"""What follows from a request: sizes, lengths of the sequences, the mode in force. Read by checks and by plans."""
+"""What follows from a request: sizes, lengths of the sequences, the mode in force. For checks and plans."""
 
 import ctypes
 from functools import cached_property
@@ -14,7 +14,7 @@ INT_MIN = -INT_MAX - 1
 
 
 class Facts:
-    """The sizes of one call under the names of the contract. Each is known once the checks before it have passed."""
+    """The sizes of one call under the names of the contract. Each is known once earlier checks passed."""
 
     def __init__(self, request: Request, backward: bool):
         self.request, self.backward = request, backward
@@ -177,7 +177,7 @@ class Facts:
 
     @cached_property
     def band_sequence(self) -> int:
-        """The sequence whose band modes 7 (the last with rows) and 8 (the first with rows) take; -1: there is none."""
+        """The sequence with a band of its own: the last with rows in mode 7, the first in mode 8; -1: none."""
         with_rows = [b for b, (rows, _) in enumerate(self.lengths) if rows]
         if not with_rows:
             return -1

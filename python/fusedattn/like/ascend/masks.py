@@ -2,11 +2,15 @@
 
 Delta = columns - rows of a sequence. Without a mask nothing is masked, whatever the mode.
 
-    0  what the mask shows, -pre <= column - row <= next        5  what the mask shows (the prefix is a hint alone)
-    1  what the mask shows                                      6  column <= row + Delta, or column < prefix
-    2  column <= row                                            7  as 3; in the last sequence with rows <= row + Delta + next
-    3  column <= row + Delta                                    8  as 2; in the first sequence with rows <= row + Delta + next
+    0  what the mask shows, -pre <= column - row <= next
+    1  what the mask shows
+    2  column <= row
+    3  column <= row + Delta
     4  -pre <= column - row - Delta <= next
+    5  what the mask shows (the prefix is a hint alone)
+    6  column <= row + Delta, or column < prefix
+    7  as 3; in the last sequence with rows <= row + Delta + next
+    8  as 2; in the first sequence with rows <= row + Delta + next
 
 The modes of COMPRESSED take a mask of that shape and evaluate their rule whatever it holds.
 """

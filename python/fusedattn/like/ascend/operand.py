@@ -41,8 +41,8 @@ def contiguous(shape: tuple[int, ...]) -> tuple[int, ...]:
 def needs_copy(name: str, operand: Operand) -> bool:
     """Whether the door must pass a contiguous copy of this argument instead.
 
-    query, key, value, dy, attention_in, atten_mask and a real_shift of four dimensions, the last above 1: where the last
-    dimension is not contiguous. Everything else: where the tensor is not contiguous.
+    query, key, value, dy, attention_in, atten_mask and a real_shift of four dimensions, the last above 1:
+    where the last dimension is not contiguous. Everything else: where the tensor is not contiguous.
     """
     if 0 in operand.shape:
         return False

@@ -1,11 +1,12 @@
 """Positional shift of the scores: pse types 0 to 3 as a bias or as ALiBi.
 
     type 0: scale * s + pse          type 2: scale * s - slope * |d|
-    type 1: scale * (s + pse)        type 3: scale * s - slope * sqrt|d|        d = column + kv_start - row - q_start
+    type 1: scale * (s + pse)        type 3: scale * s - slope * sqrt|d|        d = column + kv_start - row -
+        q_start
 
-A tensor of 1024 rows for longer sequences is a compressed ALiBi: the last rows of a bias that depends on column - row
-alone. Its last row holds every distance that a causal mask shows, from the last column (0) backwards; a bias of row
-stride -1 whose first element is that last one reads it.
+A tensor of 1024 rows for longer sequences is a compressed ALiBi: the last rows of a bias that depends on
+column - row alone. Its last row holds every distance that a causal mask shows, from the last column (0)
+backwards; a bias of row stride -1 whose first element is that last one reads it.
 """
 
 from ... import _native
@@ -42,7 +43,7 @@ def _packed_form(f: Facts, shape: tuple[int, ...]) -> str | None:
 
 
 def fill_pse(problem: _native.Problem, f: Facts) -> int:
-    """Writes bias or alibi but for the address; returns the bytes from the tensor's address to the one meant."""
+    """Writes bias or alibi but for the address; returns the bytes by which that lies past the tensor's."""
     if f.request.real_shift is None:
         return 0
     if f.inner_pse:

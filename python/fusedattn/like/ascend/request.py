@@ -9,9 +9,9 @@ from .registry import INT_MAX
 class Request(NamedTuple):
     """A call without addresses; hashable. Tensors are Operands or None, lists are tuples or None.
 
-    Doors read their arguments to these types (int, float, str, tuple of int) before; what the values may be is checked
-    in constraints.py. The names are those of the graph operator (registry.py); `door` names the row of
-    registry.SPELLINGS whose words the sentences of refusals use.
+    Doors read their arguments to these types (int, float, str, tuple of int) before; what the values may be
+    is checked in constraints.py. The names are those of the graph operator (registry.py); `door` names the
+    row of registry.SPELLINGS whose words the sentences of refusals use.
     """
 
     query: Operand | None

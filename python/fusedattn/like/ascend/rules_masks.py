@@ -47,8 +47,8 @@ def _token_fault(f: Facts) -> str | None:
 def _tokens(f: Facts, q_len: int, kv_len: int, fault: str) -> str:
     names = f.spelled("pre_tockens"), f.spelled("next_tockens")
     return (
-        f"{names[0]} is {f.pre}, {names[1]} is {f.next}: with sparse_mode {f.mode} and lengths q {q_len}, kv {kv_len}"
-        f" {fault}"
+        f"{names[0]} is {f.pre}, {names[1]} is {f.next}: with sparse_mode {f.mode} and lengths"
+        f" q {q_len}, kv {kv_len} {fault}"
     )
 
 

@@ -82,7 +82,7 @@ def _cut_starts(f: Facts) -> str | None:
     return f"{names[0]} is {q_start}, {names[1]} is {kv_start} with first lengths q {rows}, kv {columns}"
 
 
-_CAUSAL = "1024 rows with equal lengths (above 1024 outside TND) and a causal mask: sparse_mode 2, 3, or 0 with next 0"
+_CAUSAL = "equal lengths (above 1024 outside TND) and a causal mask: sparse_mode 2, 3, or 0 with next 0"
 ROWS = (
     ("pse.type", TILING, TILING, "0, 1, 2, 3", _type),
     ("pse.missing", TILING, TILING, "a tensor, or pse_type 1", _missing),

@@ -69,7 +69,8 @@ def _lists(f: Facts) -> str | None:
     if q and kv and len(q) == len(kv):
         return None
     counts = ["no" if not ends else str(len(ends)) for ends in (q, kv)]
-    return f"{f.spelled('actual_seq_qlen')} has {counts[0]} entries, {f.spelled('actual_seq_kvlen')} has {counts[1]}"
+    names = f.spelled("actual_seq_qlen"), f.spelled("actual_seq_kvlen")
+    return f"{names[0]} has {counts[0]} entries, {names[1]} has {counts[1]}"
 
 
 def _rising(f: Facts) -> str | None:

@@ -5,7 +5,6 @@ import threading
 from collections.abc import Mapping
 
 from ... import _native
-from ... import layout as layouts
 from .constraints import cautions, check, warn
 from .facts import LANES, Facts
 from .masks import COMPRESSED, fill_mask
@@ -157,8 +156,8 @@ class ForwardPlan(Plan):
 class BackwardPlan(Plan):
     """A checked backward call.
 
-    outputs: those of dq, dk, dv that the request needs; dsink with a sink; dpse, zeros, with a real_shift. With rope,
-    dq and dk are [T, N, D + Dr], for the door to split.
+    outputs: those of dq, dk, dv that the request needs; dsink with a sink; dpse, zeros, with a real_shift.
+    With rope, dq and dk are [T, N, D + Dr], for the door to split.
     """
 
     def __init__(self, request: Request):
@@ -190,7 +189,7 @@ class BackwardPlan(Plan):
             self._place("drop_mask", self._problem.dropout, "bits")
 
     def run(self, addresses: Mapping[str, int], seed: int = 0, offset: int = 0) -> None:
-        """Fills the outputs, as ForwardPlan.run. dpse may be missing in addresses: the door may have its own zeros."""
+        """Fills the outputs, as ForwardPlan.run. dpse may be missing in addresses: the door may have zeros."""
         if not self._computes:
             return self._clear(addresses, [name for name in self.outputs if name in addresses])
         if "dpse" in self.outputs and "dpse" in addresses:

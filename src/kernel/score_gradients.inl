@@ -30,7 +30,7 @@ class ScoreGradients {
     for (std::int64_t i = rows.begin; i < rows.end; ++i) {
       const std::int64_t stats = stats_offset(p_, seq_, b_, head_, i);
       const float row_max = p_.stats.max[stats], row_sum = p_.stats.sum[stats];
-      const bool nothing = row_max <= -FLT_MAX || row_sum == 0.0f;
+      const bool nothing = row_sum >= FLT_MAX || row_sum == 0.0f;
       s_.row_max[i] = nothing ? 0.0f : row_max / terms_.unit();
       s_.log_sum[i] = nothing ? kInfinity : std::log2(row_sum);
       s_.mass[i] = p_.sink != nullptr ? 1.0f - sink_probability(p_.sink[head_], row_max, row_sum) : 1.0f;

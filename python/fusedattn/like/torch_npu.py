@@ -3,6 +3,7 @@
 from . import torch_npu_arguments as arguments
 from . import torch_npu_call as calls
 from .ascend.registry import INT_MAX
+from .torch_npu_nsa import npu_nsa_compress, npu_nsa_compress_grad
 from .torch_npu_score import Inputs
 from .torch_npu_score_grad import (
     npu_fusion_attention_grad,
@@ -20,6 +21,8 @@ __all__ = [
     "npu_fusion_attention_grad_v3",
     "npu_fusion_attention_v2",
     "npu_fusion_attention_v3",
+    "npu_nsa_compress",
+    "npu_nsa_compress_grad",
 ]
 
 

@@ -16,7 +16,8 @@ struct Compressed {
   int32_t dtype;
   Tensor input, weight, output, d_output, d_input, d_weight;
 
-  Compressed(const Compression& c, int32_t dtype, Layout layout = Layout::bsnd, Place place = Place::anywhere) : c(c), dtype(dtype) {
+  Compressed(const Compression& c, int32_t dtype, Layout layout = Layout::bsnd, Place place = Place::anywhere)
+      : c(c), dtype(dtype) {
     const auto make = [&](int64_t rows, int64_t dim) { return Tensor(dtype, {1, c.heads, rows, dim}, layout, place); };
     input = make(c.tokens, c.dim), d_input = make(c.tokens, c.dim);
     output = make(c.windows(), c.dim), d_output = make(c.windows(), c.dim);
@@ -25,8 +26,22 @@ struct Compressed {
   }
 
   fusedattn_nsa_compress_problem problem() const {
-    return {sizeof(fusedattn_nsa_compress_problem), dtype, 0, static_cast<int64_t>(c.ends.size()), c.ends.data(), c.tokens, c.heads, c.dim,
-            c.block, c.stride, input.view(), weight.view(), output.view(), d_output.view(), d_input.view(), d_weight.view()};
+    return {sizeof(fusedattn_nsa_compress_problem),
+            dtype,
+            0,
+            static_cast<int64_t>(c.ends.size()),
+            c.ends.data(),
+            c.tokens,
+            c.heads,
+            c.dim,
+            c.block,
+            c.stride,
+            input.view(),
+            weight.view(),
+            output.view(),
+            d_output.view(),
+            d_input.view(),
+            d_weight.view()};
   }
   void run(const fusedattn_options& options) const {
     const fusedattn_nsa_compress_problem p = problem();
@@ -65,15 +80,18 @@ void compare_with_reference(const Compressed& t) {
   const Numbers x_size = absolute(x), w_size = absolute(w), dy_size = absolute(dy);
   const double rows = static_cast<double>(t.c.windows());
   compare("output", t.output, compress(t.c, x, w), compress(t.c, x_size, w_size), static_cast<double>(t.c.block));
-  compare("d_input", t.d_input, compress_d_input(t.c, dy, w), compress_d_input(t.c, dy_size, w_size), static_cast<double>(t.c.block));
-  compare("d_weight", t.d_weight, compress_d_weight(t.c, dy, x), compress_d_weight(t.c, dy_size, x_size), rows * static_cast<double>(t.c.dim));
+  compare("d_input", t.d_input, compress_d_input(t.c, dy, w), compress_d_input(t.c, dy_size, w_size),
+          static_cast<double>(t.c.block));
+  compare("d_weight", t.d_weight, compress_d_weight(t.c, dy, x), compress_d_weight(t.c, dy_size, x_size),
+          rows * static_cast<double>(t.c.dim));
 }
 
 // body(dtype, lane) as a test of its own, for everything that runs.
 template <class Body>
 void everywhere(const std::string& name, const Body& body) {
   for (const std::string& lane : runnable_lanes(name))
-    for (const int32_t dtype : kTypes) check::run(name + "/" + format_of(dtype).name + "/" + lane, [&] { body(dtype, lane.c_str()); });
+    for (const int32_t dtype : kTypes)
+      check::run(name + "/" + format_of(dtype).name + "/" + lane, [&] { body(dtype, lane.c_str()); });
 }
 
 // Ends with empty and short sequences, tokens of no sequence after the last; blocks that strides divide and do not.
@@ -103,18 +121,39 @@ struct Known {
   int64_t windows;
   Sums y, dx, dw;
 };
-const Known kKnown[] = {
-    {"A", {{0, 80, 80, 97, 176, 193}, 193, 2, 16, 32, 16}, 7, {1.0546875, 57.5546875, -15.2578125}, {1.25, 525.4375, -296.078125}, {8.3125, 831.4375, -266.25}},
-    {"B", {{80, 80, 97, 176, 193}, 193, 2, 16, 32, 16}, 7, {1.0546875, 57.5546875, -15.2578125}, {1.25, 525.4375, -296.078125}, {8.3125, 831.4375, -266.25}},
-    {"C", {{16, 40, 47, 112}, 112, 3, 16, 16, 16}, 6, {-1.015625, 49.75, -104.078125}, {0.140625, 418.671875, -30.296875}, {14.1875, 252.125, 513.71875}},
-    {"D", {{10, 31, 32}, 32, 2, 16, 32, 16}, 0, {0, 0, 0}, {0, 0, 0}, {0, 0, 0}},
-    {"E", {{300}, 300, 1, 16, 128, 16}, 11, {0, 40, -41.140625}, {0.328125, 921.328125, -84.578125}, {4.21875, 1912.15625, 1041.8125}}};
+const Known kKnown[] = {{"A",
+                         {{0, 80, 80, 97, 176, 193}, 193, 2, 16, 32, 16},
+                         7,
+                         {1.0546875, 57.5546875, -15.2578125},
+                         {1.25, 525.4375, -296.078125},
+                         {8.3125, 831.4375, -266.25}},
+                        {"B",
+                         {{80, 80, 97, 176, 193}, 193, 2, 16, 32, 16},
+                         7,
+                         {1.0546875, 57.5546875, -15.2578125},
+                         {1.25, 525.4375, -296.078125},
+                         {8.3125, 831.4375, -266.25}},
+                        {"C",
+                         {{16, 40, 47, 112}, 112, 3, 16, 16, 16},
+                         6,
+                         {-1.015625, 49.75, -104.078125},
+                         {0.140625, 418.671875, -30.296875},
+                         {14.1875, 252.125, 513.71875}},
+                        {"D", {{10, 31, 32}, 32, 2, 16, 32, 16}, 0, {0, 0, 0}, {0, 0, 0}, {0, 0, 0}},
+                        {"E",
+                         {{300}, 300, 1, 16, 128, 16},
+                         11,
+                         {0, 40, -41.140625},
+                         {0.328125, 921.328125, -84.578125},
+                         {4.21875, 1912.15625, 1041.8125}}};
 
 Compressed known(const Known& k, int32_t dtype) {
   const Compressed t(k.c, dtype);
-  t.input.each([&](auto b, auto n, auto i, auto d) { t.input.set(b, n, i, d, static_cast<double>((7 * i + 3 * n + d) % 11 - 5) / 8); });
+  t.input.each(
+      [&](auto b, auto n, auto i, auto d) { t.input.set(b, n, i, d, static_cast<double>((7 * i + 3 * n + d) % 11 - 5) / 8); });
   t.weight.each([&](auto b, auto n, auto i, auto d) { t.weight.set(b, n, i, d, static_cast<double>((5 * i + n) % 7 - 3) / 16); });
-  t.d_output.each([&](auto b, auto n, auto i, auto d) { t.d_output.set(b, n, i, d, static_cast<double>((3 * i + 5 * n + d) % 13 - 6) / 4); });
+  t.d_output.each(
+      [&](auto b, auto n, auto i, auto d) { t.d_output.set(b, n, i, d, static_cast<double>((3 * i + 5 * n + d) % 13 - 6) / 4); });
   return t;
 }
 
@@ -204,9 +243,11 @@ TEST(tokens_in_no_window) {
       std::vector<bool> held(static_cast<std::size_t>(c.tokens));
       c.each_window([&](auto, auto first) { std::fill_n(held.begin() + first, c.block, true); });
       t.d_input.each([&](auto, auto n, auto i, auto d) {
-        if (!held[static_cast<std::size_t>(i)]) CHECK(t.d_input.get(0, n, i, d) == 0.0 && !std::signbit(t.d_input.get(0, n, i, d)));
+        if (!held[static_cast<std::size_t>(i)])
+          CHECK(t.d_input.get(0, n, i, d) == 0.0 && !std::signbit(t.d_input.get(0, n, i, d)));
       });
-      if (c.windows() == 0) for (const double value : numbers(t.d_weight)) CHECK_EQ(value, 0.0);
+      if (c.windows() == 0)
+        for (const double value : numbers(t.d_weight)) CHECK_EQ(value, 0.0);
     }
   });
 }
@@ -257,7 +298,8 @@ TEST(not_a_number_stays_in_its_windows) {
           const bool hit = n == 1 && d == 20 && first <= token && token < first + c.block;
           if (hit) CHECK(std::isnan(bad.output.get(0, n, i, d)));
           if (!hit) CHECK_EQ(bad.output.get(0, n, i, d), clean.output.get(0, n, i, d));
-          for (int64_t l = 0; i == row && n == 1 && d == 4 && l < c.block; ++l) CHECK(std::isnan(bad.d_input.get(0, 1, first + l, 4)));
+          for (int64_t l = 0; i == row && n == 1 && d == 4 && l < c.block; ++l)
+            CHECK(std::isnan(bad.d_input.get(0, 1, first + l, 4)));
         }
     });
     int64_t not_numbers = 0;
@@ -270,7 +312,8 @@ TEST(sequences_stand_alone) {
   const Compression both{{90, 150}, 150, 2, 24, 32, 16}, swapped{{60, 150}, 150, 2, 24, 32, 16};
   const Compressed a(both, FUSEDATTN_BFLOAT16), b(swapped, FUSEDATTN_BFLOAT16);
   const auto move = [&](const Tensor& from, const Tensor& to, int64_t first, int64_t all) {
-    from.each([&](auto, auto n, auto i, auto d) { to.set(0, n, i < first ? i + all - first : i - first, d, from.get(0, n, i, d)); });
+    from.each(
+        [&](auto, auto n, auto i, auto d) { to.set(0, n, i < first ? i + all - first : i - first, d, from.get(0, n, i, d)); });
   };
   move(a.input, b.input, 90, 150), move(a.d_output, b.d_output, 4, 6);
   a.run(options_for(nullptr)), b.run(options_for(nullptr));
@@ -296,7 +339,8 @@ TEST(no_ends_is_one_sequence) {
   a.run(options_for(nullptr));
   fusedattn_nsa_compress_problem p = b.problem();
   p.ends = nullptr, p.sequences = 1;
-  if (succeeds(fusedattn_nsa_compress_forward(&p, nullptr)) && succeeds(fusedattn_nsa_compress_backward(&p, nullptr))) CHECK(a.results() == b.results());
+  if (succeeds(fusedattn_nsa_compress_forward(&p, nullptr)) && succeeds(fusedattn_nsa_compress_backward(&p, nullptr)))
+    CHECK(a.results() == b.results());
 }
 
 TEST(lengths) {
@@ -317,7 +361,8 @@ TEST(refusals_name_the_argument) {
   const auto refused = [&](const char* word, bool backward, const auto& spoil) {
     Problem p = t.problem();
     spoil(p);
-    CHECK_EQ(backward ? fusedattn_nsa_compress_backward(&p, nullptr) : fusedattn_nsa_compress_forward(&p, nullptr), FUSEDATTN_INVALID_ARGUMENT);
+    CHECK_EQ(backward ? fusedattn_nsa_compress_backward(&p, nullptr) : fusedattn_nsa_compress_forward(&p, nullptr),
+             FUSEDATTN_INVALID_ARGUMENT);
     const std::string text = fusedattn_last_error();
     if (text.find(word) == std::string::npos || text.find("accepted: ") == std::string::npos)
       check::complain(__FILE__, __LINE__, word + (" is not in: " + text));

@@ -67,12 +67,18 @@ def check(input_shape, weight_shape, ends: list[int] | None, block: int, stride:
         if end < begin:
             raise ValueError(f"ends[{index}] is {end}; accepted are cumulative lengths: at least {begin}")
     if bounds and bounds[-1] > input_shape[0]:
-        raise ValueError(f"ends[-1] is {bounds[-1]}; accepted is at most the number of tokens, {input_shape[0]}")
+        raise ValueError(
+            f"ends[-1] is {bounds[-1]}; accepted is at most the number of tokens, {input_shape[0]}"
+        )
 
 
-def problem_of(dtype: str, shape, ends: list[int] | None, block: int, stride: int) -> _native.NsaCompressProblem:
+def problem_of(
+    dtype: str, shape, ends: list[int] | None, block: int, stride: int
+) -> _native.NsaCompressProblem:
     """A problem that waits for its tensors: see lay() and lay_weight()."""
-    problem = _native.NsaCompressProblem(struct_size=ctypes.sizeof(_native.NsaCompressProblem), dtype=DTYPES[dtype])
+    problem = _native.NsaCompressProblem(
+        struct_size=ctypes.sizeof(_native.NsaCompressProblem), dtype=DTYPES[dtype]
+    )
     problem.tokens, problem.heads, problem.dim = shape
     problem.block, problem.stride = block, stride
     if ends is None:
@@ -98,7 +104,9 @@ def _compress_arrays(input, weight, ends, block, stride):
 
     for name, array in (("input", input), ("weight", weight)):
         if not isinstance(array, numpy.ndarray) or isinstance(array, numpy.ma.MaskedArray):
-            raise TypeError(f"{name} is a {type(array).__name__}; accepted is a plain NumPy array, as input is")
+            raise TypeError(
+                f"{name} is a {type(array).__name__}; accepted is a plain NumPy array, as input is"
+            )
         if array.dtype.name not in DTYPES or not array.dtype.isnative:
             raise ValueError(f"{name} has dtype {array.dtype}; accepted are {', '.join(DTYPES)}")
     if weight.dtype != input.dtype:

@@ -1,7 +1,7 @@
 """Torch operators fusedattn::nsa_compress and fusedattn::nsa_compress_backward: define, run, fake, autograd.
 
-input [T, N, D], weight [block, N], output and d_output [windows, N, D]; ends: cumulative lengths, None for one
-sequence. Arguments as nsa.nsa_compress() has them.
+input [T, N, D], weight [block, N], output and d_output [windows, N, D]; ends: cumulative lengths, None for
+one sequence. Arguments as nsa.nsa_compress() has them.
 """
 
 import torch
@@ -38,7 +38,9 @@ def compress(input, weight, ends, block, stride):
 
 def backward(d_output, input, weight, ends, block, stride, needs=(True, True)):
     """(d_input, d_weight), shaped as input and weight; an empty [0] for each that needs does not ask for."""
-    return torch.ops.fusedattn.nsa_compress_backward(d_output, input, weight, ends, block, stride, list(needs))
+    return torch.ops.fusedattn.nsa_compress_backward(
+        d_output, input, weight, ends, block, stride, list(needs)
+    )
 
 
 def _name(dtype) -> str:
@@ -63,7 +65,9 @@ def _check(tensors: dict, ends, block: int, stride: int) -> None:
     if d_output is not None:
         wanted = _output_shape(input, ends, block, stride)
         if tuple(d_output.shape) != wanted:
-            raise ValueError(f"d_output has shape {tuple(d_output.shape)}; accepted is {wanted}, as the output")
+            raise ValueError(
+                f"d_output has shape {tuple(d_output.shape)}; accepted is {wanted}, as the output"
+            )
 
 
 def _output_shape(input, ends, block: int, stride: int) -> tuple[int, ...]:
@@ -135,8 +139,8 @@ def _differentiate(ctx, d_output):
 
 def _refuse_second_derivative(ctx, *_gradients):
     raise NotImplementedError(
-        "fusedattn::nsa_compress_backward has no derivative: second derivatives of a compression are not computed; "
-        "accepted are first derivatives (leave create_graph=True out, or detach the gradients)"
+        "fusedattn::nsa_compress_backward has no derivative: second derivatives of a compression are not"
+        " computed; accepted are first derivatives (leave create_graph=True out, or detach the gradients)"
     )
 
 

@@ -12,7 +12,8 @@ using namespace fusedattn;
 namespace {
 
 Status read(const fusedattn_nsa_compress_problem* from, Compress& to) {
-  if (Status status = check_struct(from, "nsa_compress_problem", from ? from->struct_size : 0, sizeof *from); !status.ok()) return status;
+  if (Status status = check_struct(from, "nsa_compress_problem", from ? from->struct_size : 0, sizeof *from); !status.ok())
+    return status;
   if (Status status = read_dtype("dtype", from->dtype, to.dtype); !status.ok()) return status;
   to.sequences = from->sequences, to.ends = from->ends;
   to.tokens = from->tokens, to.heads = from->heads, to.dim = from->dim;
@@ -58,7 +59,8 @@ fusedattn_status fusedattn_nsa_compress_forward(const fusedattn_nsa_compress_pro
   return compress(problem, Direction::forward, options);
 }
 
-fusedattn_status fusedattn_nsa_compress_backward(const fusedattn_nsa_compress_problem* problem, const fusedattn_options* options) {
+fusedattn_status fusedattn_nsa_compress_backward(const fusedattn_nsa_compress_problem* problem,
+                                                 const fusedattn_options* options) {
   return compress(problem, Direction::backward, options);
 }
 

@@ -1,7 +1,7 @@
 // What the kernels of token compression take: pieces of sequences, cut into segments.
 //
-// Segment s of a sequence is its tokens [s * stride, (s + 1) * stride). It meets windows s, s - 1, ..., s - depth + 1; the last of
-// these holds only the first `remainder` tokens of it.
+// Segment s of a sequence is its tokens [s * stride, (s + 1) * stride). It meets windows s, s - 1, ..., s - depth + 1; the last
+// of these holds only the first `remainder` tokens of it.
 #pragma once
 #include "problem/compress.h"
 
@@ -35,7 +35,8 @@ constexpr std::int64_t kMostLanes = 16;  // of any vector type
 constexpr std::int64_t padded(std::int64_t width) { return (width + kMostLanes - 1) / kMostLanes * kMostLanes; }
 
 // Floats of scratch: `slots` rows of the heads; backward, also a vector for every position and head.
-constexpr std::size_t compress_scratch(const Compress& p, std::int64_t heads, std::int64_t dims, std::int64_t slots, Direction direction) {
+constexpr std::size_t compress_scratch(const Compress& p, std::int64_t heads, std::int64_t dims, std::int64_t slots,
+                                       Direction direction) {
   const std::int64_t sums = direction == Direction::backward ? p.block * kMostLanes : 0;
   return static_cast<std::size_t>(heads) * static_cast<std::size_t>(slots * padded(dims) + sums);
 }

@@ -1,7 +1,8 @@
 // Token compression, forward. Tokens are read once, a few rows at a time and along all heads of the item, so that memory is read
 // in long streams; the sums of the windows that hold them are in registers meanwhile and in scratch between.
 
-constexpr int kTokensAtOnce = 8;  // rows of a group: read in turn, as many streams as a core follows; 16 rows took a quarter longer
+constexpr int kTokensAtOnce =
+    8;  // rows of a group: read in turn, as many streams as a core follows; 16 rows took a quarter longer
 
 // Tokens of one segment, counted from its start, that are in the same windows.
 struct CompressGroup {
@@ -50,8 +51,8 @@ struct CompressWalk {
   }
 };
 
-// Asks the second-level cache for what the next group has in this place. The first level has no room: rows are often a multiple of
-// its page apart, and share its sets.
+// Asks the second-level cache for what the next group has in this place. The first level has no room: rows are often a multiple
+// of its page apart, and share its sets.
 template <class T>
 FUSEDATTN_INLINE void prefetch(const T* p) {
   __builtin_prefetch(p, 0, 2);
@@ -104,7 +105,8 @@ class CompressForward : CompressWalk<T> {
         const bool full = begin + group.tokens.size() == p.block;
         tile.out[j] = full ? const_cast<T*>(this->at(p.output, n, piece.row + w + j)) : nullptr;
       }
-      for (std::int64_t d = 0; d < whole; d += kVectors * kLanes) add_tile<kWindows, kVectors>(tile, group.tokens.size(), d, kVectors * kLanes);
+      for (std::int64_t d = 0; d < whole; d += kVectors * kLanes)
+        add_tile<kWindows, kVectors>(tile, group.tokens.size(), d, kVectors * kLanes);
       for (std::int64_t d = whole; d < dims; d += kLanes) add_tile<kWindows, 1>(tile, group.tokens.size(), d, dims - d);
     }
   }

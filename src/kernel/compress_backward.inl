@@ -28,7 +28,8 @@ class CompressBackward : CompressWalk<T> {
     if (item.d_weight != nullptr) std::fill_n(sums_, item.heads.size() * p.block * kLanes, 0.0f);
     for (std::int64_t i = 0; i < item.count; ++i) {
       const CompressPiece& piece = item.pieces[i];
-      for (std::int64_t w = std::max<std::int64_t>(0, piece.segments.begin - this->depth + 1); w < std::min(piece.segments.begin, piece.windows); ++w)
+      for (std::int64_t w = std::max<std::int64_t>(0, piece.segments.begin - this->depth + 1);
+           w < std::min(piece.segments.begin, piece.windows); ++w)
         widen(piece, w);
       for (std::int64_t s = piece.segments.begin; s < piece.segments.end; ++s) {
         if (s < piece.windows) widen(piece, s);
@@ -95,7 +96,8 @@ class CompressBackward : CompressWalk<T> {
   // The next group's rows of this head.
   void prefetch_group(const T* input, std::int64_t tokens) const {
     for (std::int64_t t = 0; t < tokens; ++t)
-      for (std::int64_t d = 0; d < p.dim; d += 64 / static_cast<std::int64_t>(sizeof(T))) prefetch(input + (t + kTokensAtOnce) * p.input.row_stride + d);
+      for (std::int64_t d = 0; d < p.dim; d += 64 / static_cast<std::int64_t>(sizeof(T)))
+        prefetch(input + (t + kTokensAtOnce) * p.input.row_stride + d);
   }
 
   template <int kWindows, int kTokens>
@@ -117,7 +119,8 @@ class CompressBackward : CompressWalk<T> {
 
   // Features d, ..., as many as a vector has, or the last.
   template <int kWindows, int kTokens, bool kWhole>
-  FUSEDATTN_INLINE void weigh_step(const float* const* d_output, const T* input, std::int64_t d, F32 (&total)[kWindows][kTokens]) const {
+  FUSEDATTN_INLINE void weigh_step(const float* const* d_output, const T* input, std::int64_t d,
+                                   F32 (&total)[kWindows][kTokens]) const {
     F32 dy[kWindows];
 #pragma GCC unroll 4
     for (int j = 0; j < kWindows; ++j) dy[j] = load(d_output[j] + d);
@@ -132,10 +135,14 @@ class CompressBackward : CompressWalk<T> {
 
   void gather(const CompressGroup& group, std::int64_t n, std::int64_t token) const {
     switch (group.windows.size()) {
-      case 1: return gather_windows<1, 4>(group, n, token);
-      case 2: return gather_windows<2, 4>(group, n, token);
-      case 4: return gather_windows<4, kPanelVectors>(group, n, token);
-      default: return gather_windows<0, 4>(group, n, token);
+      case 1:
+        return gather_windows<1, 4>(group, n, token);
+      case 2:
+        return gather_windows<2, 4>(group, n, token);
+      case 4:
+        return gather_windows<4, kPanelVectors>(group, n, token);
+      default:
+        return gather_windows<0, 4>(group, n, token);
     }
   }
 
@@ -144,7 +151,8 @@ class CompressBackward : CompressWalk<T> {
   void gather_windows(const CompressGroup& group, std::int64_t n, std::int64_t token) const {
     const std::int64_t whole = p.dim - p.dim % (kVectors * kLanes);
     T* to = const_cast<T*>(this->at(p.d_input, n, token));
-    for (std::int64_t d = 0; d < whole; d += kVectors * kLanes) gather_tile<kWindows, kVectors>(group, n, to + d, d, kVectors * kLanes);
+    for (std::int64_t d = 0; d < whole; d += kVectors * kLanes)
+      gather_tile<kWindows, kVectors>(group, n, to + d, d, kVectors * kLanes);
     for (std::int64_t d = whole; d < p.dim; d += kLanes) gather_tile<kWindows, 1>(group, n, to + d, d, p.dim - d);
   }
 
@@ -180,7 +188,8 @@ class CompressBackward : CompressWalk<T> {
   }
 
   template <int kVectors>
-  FUSEDATTN_INLINE void gather_any(const Range& windows, std::int64_t n, const float* weight, std::int64_t d, F32 (&total)[kVectors]) const {
+  FUSEDATTN_INLINE void gather_any(const Range& windows, std::int64_t n, const float* weight, std::int64_t d,
+                                   F32 (&total)[kVectors]) const {
 #pragma GCC unroll 4
     for (int v = 0; v < kVectors; ++v) total[v] = zero();
     std::int64_t slot = windows.begin % item.slots;

@@ -9,7 +9,8 @@ namespace {
 // Scratch of an item: it is gone through once for every 8 rows of tokens, and shares the second-level cache with them.
 constexpr std::int64_t kScratchBytes = 128 * 1024;
 
-// Segments of a backward chunk: enough that its sums are few beside its tokens, few enough that float32 sums stay exact to some 1e-6.
+// Segments of a backward chunk: enough that its sums are few beside its tokens, few enough that float32 sums stay exact to some
+// 1e-6.
 constexpr std::int64_t kFewestSegments = 16, kMostSegments = 256, kManyChunks = 64;
 
 // Forward chunks read depth - 1 segments that others read too: at most an eighth of their own.
@@ -88,7 +89,8 @@ Sizes sizes_of(const Compress& p) {
 std::int64_t segments_per_chunk(const CompressPlan& plan, const Sizes& sizes) {
   if (plan.direction == Direction::backward) return std::clamp(sizes.segments / kManyChunks, kFewestSegments, kMostSegments);
   const std::int64_t least = kOwnSegments * std::min(plan.problem.depth(), std::max<std::int64_t>(1, sizes.longest));
-  return std::max({least, plan.workers > 1 ? divide_up(sizes.windows, plan.workers * kItemsPerWorker) : sizes.windows, std::int64_t{1}});
+  return std::max(
+      {least, plan.workers > 1 ? divide_up(sizes.windows, plan.workers * kItemsPerWorker) : sizes.windows, std::int64_t{1}});
 }
 
 // Heads of an item, and features when one head alone is too large. The backward sums over features, and never cuts them.

@@ -26,7 +26,8 @@ struct CompressPlan {
   std::int64_t items() const { return count() * head_parts() * dim_parts(); }
 };
 
-// For a checked problem. Chunks of the backward depend on the problem alone, so that the order of additions never depends on threads.
+// For a checked problem. Chunks of the backward depend on the problem alone, so that the order of additions never depends on
+// threads.
 CompressPlan plan_compress(const Compress& problem, Direction direction, const Kernels& kernels, std::int64_t threads);
 
 // The weights as float32; scratch for each worker; for each chunk its part of d_weight.

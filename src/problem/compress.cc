@@ -24,7 +24,8 @@ struct Size {
 
 Status check_sizes(std::initializer_list<Size> sizes) {
   for (const Size& size : sizes)
-    if (size.value < size.least || size.value > size.most) return refuse(size.name, size.value, text(size.least) + " to " + text(size.most));
+    if (size.value < size.least || size.value > size.most)
+      return refuse(size.name, size.value, text(size.least) + " to " + text(size.most));
   return {};
 }
 
@@ -42,15 +43,18 @@ Status check_reach(const Compress& p, const Tensor& tensor) {
   const double elements = reach(tensor.view.head_stride, tensor.heads) + reach(tensor.view.row_stride, tensor.rows) +
                           static_cast<double>(tensor.width);
   if (elements * static_cast<double>(size_of(p.dtype)) < 9.0e18) return {};
-  return Status::invalid(std::string(tensor.name) + " has strides (" + text(tensor.view.head_stride) + ", " + text(tensor.view.row_stride) +
+  return Status::invalid(std::string(tensor.name) + " has strides (" + text(tensor.view.head_stride) + ", " +
+                         text(tensor.view.row_stride) +
                          ") that reach past the address space; accepted: strides of an existing tensor");
 }
 
 Status check_present(const Compress& p, const Tensor& tensor) {
   if (tensor.empty()) return {};
-  if (tensor.view.data == nullptr) return Status::invalid(std::string(tensor.name) + ".data is NULL; accepted: the address of its first element");
+  if (tensor.view.data == nullptr)
+    return Status::invalid(std::string(tensor.name) + ".data is NULL; accepted: the address of its first element");
   if (reinterpret_cast<std::uintptr_t>(tensor.view.data) % size_of(p.dtype) != 0)
-    return Status::invalid(std::string(tensor.name) + ".data is not a multiple of " + text(static_cast<std::int64_t>(size_of(p.dtype))) +
+    return Status::invalid(std::string(tensor.name) + ".data is not a multiple of " +
+                           text(static_cast<std::int64_t>(size_of(p.dtype))) +
                            " bytes; accepted: an address aligned to its dtype, " + name_of(p.dtype));
   return check_reach(p, tensor);
 }
@@ -69,7 +73,8 @@ Status check_steps(const Tensor& tensor) {
     if (step.count <= 1) continue;
     if (step.size() < reach)
       return refuse(tensor.name + std::string(step.name), step.stride,
-                    "at least " + text(static_cast<std::int64_t>(reach)) + " beside the other stride, for it is written and must not overlap itself");
+                    "at least " + text(static_cast<std::int64_t>(reach)) +
+                        " beside the other stride, for it is written and must not overlap itself");
     reach += step.size() * static_cast<double>(step.count - 1);
   }
   return {};
@@ -90,10 +95,12 @@ Status check_written(const Compress& p, const Tensor& tensor, std::initializer_l
 }  // namespace
 
 Status check_windows(const std::int64_t* ends, std::int64_t sequences, std::int64_t block, std::int64_t stride) {
-  if (Status status = check_sizes({{"sequences", sequences, 0, kMost}, {"block", block, 1, kMost}, {"stride", stride, 1, kMost}}); !status.ok())
+  if (Status status = check_sizes({{"sequences", sequences, 0, kMost}, {"block", block, 1, kMost}, {"stride", stride, 1, kMost}});
+      !status.ok())
     return status;
   if (stride > block) return refuse("stride", stride, "1 to block, which is " + text(block));
-  if (ends == nullptr && sequences > 0) return Status::invalid("ends is NULL; accepted: the address of " + text(sequences) + " cumulative ends");
+  if (ends == nullptr && sequences > 0)
+    return Status::invalid("ends is NULL; accepted: the address of " + text(sequences) + " cumulative ends");
   for (std::int64_t b = 0, before = 0; b < sequences; before = ends[b++])
     if (ends[b] < before)
       return refuse("ends[" + text(b) + "]", ends[b], "at least " + text(before) + ", where the sequence before it ends");
@@ -103,7 +110,8 @@ Status check_windows(const std::int64_t* ends, std::int64_t sequences, std::int6
 Status check_compress(const Compress& p, Direction direction) {
   const bool one = p.ends == nullptr && p.sequences == 1;
   if (Status status = check_windows(p.ends, one ? 0 : p.sequences, p.block, p.stride); !status.ok()) return status;
-  if (Status status = check_sizes({{"tokens", p.tokens, 0, kMost}, {"heads", p.heads, 1, kMost}, {"dim", p.dim, 1, kMost}}); !status.ok())
+  if (Status status = check_sizes({{"tokens", p.tokens, 0, kMost}, {"heads", p.heads, 1, kMost}, {"dim", p.dim, 1, kMost}});
+      !status.ok())
     return status;
   if (p.ends != nullptr && p.sequences > 0 && p.ends[p.sequences - 1] > p.tokens)
     return refuse("ends[" + text(p.sequences - 1) + "]", p.ends[p.sequences - 1], "at most tokens, which is " + text(p.tokens));

@@ -12,7 +12,9 @@ struct Compression {
   std::vector<std::int64_t> ends;
   std::int64_t tokens, heads, dim, block, stride;
 
-  std::size_t at(std::int64_t row, std::int64_t n, std::int64_t d) const { return static_cast<std::size_t>((row * heads + n) * dim + d); }
+  std::size_t at(std::int64_t row, std::int64_t n, std::int64_t d) const {
+    return static_cast<std::size_t>((row * heads + n) * dim + d);
+  }
   std::size_t at(std::int64_t l, std::int64_t n) const { return static_cast<std::size_t>(l * heads + n); }
 
   // f(row, token) for every window of every sequence: its row of output and its first token.
@@ -45,21 +47,26 @@ using Numbers = std::vector<double>;
 //   output[row,n,d] = sum_l weight[l,n] * input[first + l,n,d]
 inline Numbers compress(const Compression& c, const Numbers& input, const Numbers& weight) {
   Numbers output(static_cast<std::size_t>(c.windows() * c.heads * c.dim));
-  c.each_product([&](auto row, auto t, auto l, auto n, auto d) { output[c.at(row, n, d)] += weight[c.at(l, n)] * input[c.at(t, n, d)]; });
+  c.each_product(
+      [&](auto row, auto t, auto l, auto n, auto d) { output[c.at(row, n, d)] += weight[c.at(l, n)] * input[c.at(t, n, d)]; });
   return output;
 }
 
 //   d_input[t,n,d] = sum over the windows that hold t of weight[l,n] * d_output[row,n,d]
 inline Numbers compress_d_input(const Compression& c, const Numbers& d_output, const Numbers& weight) {
   Numbers d_input(static_cast<std::size_t>(c.tokens * c.heads * c.dim));
-  c.each_product([&](auto row, auto t, auto l, auto n, auto d) { d_input[c.at(t, n, d)] += weight[c.at(l, n)] * d_output[c.at(row, n, d)]; });
+  c.each_product([&](auto row, auto t, auto l, auto n, auto d) {
+    d_input[c.at(t, n, d)] += weight[c.at(l, n)] * d_output[c.at(row, n, d)];
+  });
   return d_input;
 }
 
 //   d_weight[l,n] = sum over rows and d of d_output[row,n,d] * input[first + l,n,d]
 inline Numbers compress_d_weight(const Compression& c, const Numbers& d_output, const Numbers& input) {
   Numbers d_weight(static_cast<std::size_t>(c.block * c.heads));
-  c.each_product([&](auto row, auto t, auto l, auto n, auto d) { d_weight[c.at(l, n)] += d_output[c.at(row, n, d)] * input[c.at(t, n, d)]; });
+  c.each_product([&](auto row, auto t, auto l, auto n, auto d) {
+    d_weight[c.at(l, n)] += d_output[c.at(row, n, d)] * input[c.at(t, n, d)];
+  });
   return d_weight;
 }
 

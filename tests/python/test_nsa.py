@@ -1,4 +1,4 @@
-"""Token compression: the upstream cases against an independent formula in float64, gradients, doors' common ways."""
+"""Token compression: the upstream cases against an independent formula in float64, gradients, torch's ways."""
 
 import itertools
 
@@ -34,7 +34,7 @@ def golden_gradients(input, weight, ends, stride, grad):
 
 
 def assert_close(got, want, dim, what=""):
-    """The rule of the upstream tests, its mean two-sided: nothing less than float32 sums rounded once passes."""
+    """The rule of the upstream tests, its mean two-sided: only float32 sums rounded once pass."""
     assert got.shape == want.shape, what
     if not want.numel():
         return
@@ -82,7 +82,13 @@ CASES = [  # tokens' ends, N, D, block, stride
     ("gradient's golden", [0, 5, 49], 128, 192, 32, 16),
     ("head size 1024", [100], 2, 1024, 32, 16),
 ]
-ROWS = {"C example": 2, "documentation": 7, "all short": 0, "gradient's C example": 15, "gradient's unit test": 13}
+ROWS = {
+    "C example": 2,
+    "documentation": 7,
+    "all short": 0,
+    "gradient's C example": 15,
+    "gradient's unit test": 13,
+}
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -135,7 +141,13 @@ def test_any_strides(dtype):
     check(input, weight, ends, 16, torch.randn_like)
     heads_first = torch.randn(4, 150, 32).to(dtype).transpose(0, 1)
     check(heads_first, weight, ends, 16, torch.randn_like)
-    check(torch.randn(150, 4, 64).to(dtype)[..., 32:], weight, ends, 16, lambda out: out.new_ones(()).expand(out.shape))
+    check(
+        torch.randn(150, 4, 64).to(dtype)[..., 32:],
+        weight,
+        ends,
+        16,
+        lambda out: out.new_ones(()).expand(out.shape),
+    )
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
@@ -200,13 +212,20 @@ def test_linear_in_both_and_the_inner_product():
         return fusedattn.nsa_compress(a, b, ends, 32, stride)
 
     torch.testing.assert_close(
-        compressed(input + 2 * other, weight), compressed(input, weight) + 2 * compressed(other, weight), atol=1e-4, rtol=1e-5
+        compressed(input + 2 * other, weight),
+        compressed(input, weight) + 2 * compressed(other, weight),
+        atol=1e-4,
+        rtol=1e-5,
     )
-    torch.testing.assert_close(compressed(input, -3 * weight), -3 * compressed(input, weight), atol=1e-4, rtol=1e-5)
+    torch.testing.assert_close(
+        compressed(input, -3 * weight), -3 * compressed(input, weight), atol=1e-4, rtol=1e-5
+    )
     out = compressed(input, weight)
     grad = torch.randn_like(out)
     grad_input, grad_weight = npu_nsa_compress_grad(grad, input, weight, 32, stride, actual_seq_len=ends)
-    inner = [(a.double() * b.double()).sum() for a, b in ((out, grad), (input, grad_input), (weight, grad_weight))]
+    inner = [
+        (a.double() * b.double()).sum() for a, b in ((out, grad), (input, grad_input), (weight, grad_weight))
+    ]
     torch.testing.assert_close(inner[1], inner[0], atol=1e-3, rtol=1e-5)
     torch.testing.assert_close(inner[2], inner[0], atol=1e-3, rtol=1e-5)
 
@@ -245,7 +264,9 @@ def test_operators_are_well_made():
     leaves = [torch.randn(20, 2, 3, requires_grad=True), torch.randn(4, 2, requires_grad=True)]
     torch.library.opcheck(torch.ops.fusedattn.nsa_compress.default, (*leaves, [7, 20], 4, 3))
     plain = [torch.randn(6, 2, 3), *(t.detach() for t in leaves)]
-    torch.library.opcheck(torch.ops.fusedattn.nsa_compress_backward.default, (*plain, [7, 20], 4, 3, [True, True]))
+    torch.library.opcheck(
+        torch.ops.fusedattn.nsa_compress_backward.default, (*plain, [7, 20], 4, 3, [True, True])
+    )
 
 
 def test_derivatives_that_are_not_computed():
@@ -276,8 +297,12 @@ def test_arrays(dtype):
     tensors = [torch.from_numpy(a.astype(np.float64)) for a in (input, weight)]
     want = golden(*tensors, ends.tolist(), 4).numpy()
     assert out.dtype == dtype and out.shape == want.shape
-    np.testing.assert_allclose(out.astype(np.float64), want, rtol=2**-8 if dtype != np.float32 else 1e-5, atol=1e-5)
-    assert np.array_equal(fusedattn.nsa_compress(input, weight, None, 9, 4), fusedattn.nsa_compress(input, weight, [60], 9, 4))
+    np.testing.assert_allclose(
+        out.astype(np.float64), want, rtol=2**-8 if dtype != np.float32 else 1e-5, atol=1e-5
+    )
+    assert np.array_equal(
+        fusedattn.nsa_compress(input, weight, None, 9, 4), fusedattn.nsa_compress(input, weight, [60], 9, 4)
+    )
 
 
 @pytest.mark.parametrize(
@@ -300,7 +325,13 @@ def test_arrays(dtype):
     ],
 )
 def test_refusals(change, error, match):
-    arguments = {"input": torch.ones(20, 2, 3), "weight": torch.ones(4, 2), "ends": [20], "block": 4, "stride": 2}
+    arguments = {
+        "input": torch.ones(20, 2, 3),
+        "weight": torch.ones(4, 2),
+        "ends": [20],
+        "block": 4,
+        "stride": 2,
+    }
     assert len(fusedattn.nsa_compress(**arguments)) == 9
     with pytest.raises(error, match=match):
         fusedattn.nsa_compress(**arguments | change)

@@ -1,4 +1,4 @@
-"""The limits of NsaCompress and NsaCompressGrad: one case per row of the table, and how torch_npu's door tells them."""
+"""The limits of NsaCompress and NsaCompressGrad: a case per row of the table, and torch_npu's door."""
 
 import inspect
 import re
@@ -39,9 +39,17 @@ REFUSED = {  # row: kind, what the sentence has, the change
     ),
     "dtypes are equal": ("type", "weight has dtype bfloat16", {"weight": Seen((32, 4), "bfloat16")}),
     "sizes are integers": ("type", "compress_stride is 16.0", {"compress_stride": 16.0}),
-    "lengths are a list of integers": ("type", r"actual_seq_len\[1\] is 64.0", {"actual_seq_len": [32, 64.0]}),
+    "lengths are a list of integers": (
+        "type",
+        r"actual_seq_len\[1\] is 64.0",
+        {"actual_seq_len": [32, 64.0]},
+    ),
     "tensors have their ranks": ("value", "weight has shape", {"weight": Seen((32,), "float16")}),
-    "input is not empty": ("value", "T of at least 1", {"input": Seen((0, 4, 32), "float16"), "actual_seq_len": [0]}),
+    "input is not empty": (
+        "value",
+        "T of at least 1",
+        {"input": Seen((0, 4, 32), "float16"), "actual_seq_len": [0]},
+    ),
     "block is in range": ("value", "compress_block_size is 144", {"compress_block_size": 144}),
     "block is a multiple": ("value", "compress_block_size is 18", {"compress_block_size": 18}),
     "stride is in range": ("value", "compress_stride is 48", {"compress_stride": 48}),
@@ -61,7 +69,10 @@ MORE = [  # further ways to break a row
     ("block is in range", {"compress_block_size": 0}),
     ("stride is in range", {"compress_stride": 0}),
     ("stride is in range", {"compress_stride": 10, "compress_block_size": 32}),
-    ("stride is in range", {"compress_stride": 32, "compress_block_size": 16, "weight": Seen((16, 4), "float16")}),
+    (
+        "stride is in range",
+        {"compress_stride": 32, "compress_block_size": 16, "weight": Seen((16, 4), "float16")},
+    ),
     ("weight has its shape", {"weight": Seen((0, 4), "float16")}),
     ("lengths are not negative", {"actual_seq_len": [0, 64], "leading_zero": False}),
     ("lengths are a list of integers", {"actual_seq_len": 64}),

@@ -9,14 +9,14 @@ A door says what it was given, framework-free, and asks for the first limit that
     refusal = first_refusal(call)          # None, or Refusal(name, kind, sentence)
     ends = call.ends()                     # the cumulative ends as a list of ints, once nothing is refused
 
-tensors: by argument name, in the order of the signature: "input" and "weight", for the gradient "grad" too; None for
-    a tensor that is missing. Dtype names are those of NumPy and torch: "float16", "bfloat16", "float32".
+tensors: by argument name, in the order of the signature: "input" and "weight", for the gradient "grad" too; None
+    for a tensor that is missing. Dtype names are those of NumPy and torch: "float16", "bfloat16", "float32".
 compress_block_size, compress_stride, actual_seq_len: as the caller gave them, whatever they are.
-kind: "null" (a required argument is missing), "type" (no list, no integer, another dtype) or "value". Every door has
-    exceptions of its own for them: torch_npu raises RuntimeError for all three.
-strict: also the limits of the device that this library does not have: float32, more than 128 heads, a head size over
-    256.
-leading_zero: whether actual_seq_len may begin with 0, an empty first sequence (torch_npu); MindSpore refuses it.
+kind: "null" (a required argument is missing), "type" (no list, no integer, another dtype) or "value". Every door
+    has exceptions of its own for them: torch_npu raises RuntimeError for all three.
+strict: also the limits of the device that this library does not have: float32, more than 128 heads, a head size
+    over 256.
+leading_zero: whether actual_seq_len may begin with 0, an empty first sequence (torch_npu), or not (MindSpore).
 """
 
 from __future__ import annotations
@@ -146,8 +146,9 @@ def _list(call):
 def _rank(call):
     for name, seen in call.tensors.items():
         wanted = "[block, N]" if name == "weight" else "[T, N, D]"
-        if len(seen.shape) != wanted.count(",") + 1:
-            return f"{name} has shape {list(seen.shape)}; accepted are {wanted.count(',') + 1} dimensions, {wanted}"
+        rank = wanted.count(",") + 1
+        if len(seen.shape) != rank:
+            return f"{name} has shape {list(seen.shape)}; accepted are {rank} dimensions, {wanted}"
 
 
 def _empty(call):
@@ -157,27 +158,29 @@ def _empty(call):
 
 
 def _block_range(call):
-    block = call.compress_block_size
-    if not STEP <= block <= MOST_BLOCK:
-        return f"compress_block_size is {block}; accepted are multiples of {STEP} from {STEP} to {MOST_BLOCK}"
+    if not STEP <= call.compress_block_size <= MOST_BLOCK:
+        return _size_sentence("compress_block_size", call.compress_block_size, MOST_BLOCK)
 
 
 def _block_multiple(call):
-    block = call.compress_block_size
-    if block % STEP:
-        return f"compress_block_size is {block}; accepted are multiples of {STEP} from {STEP} to {MOST_BLOCK}"
+    if call.compress_block_size % STEP:
+        return _size_sentence("compress_block_size", call.compress_block_size, MOST_BLOCK)
 
 
 def _stride_range(call):
     block, stride = call.compress_block_size, call.compress_stride
     if not STEP <= stride <= block:
-        return f"compress_stride is {stride}; accepted are multiples of {STEP} from {STEP} to compress_block_size = {block}"
+        return _size_sentence("compress_stride", stride, f"compress_block_size = {block}")
 
 
 def _stride_multiple(call):
     block, stride = call.compress_block_size, call.compress_stride
     if stride % STEP:
-        return f"compress_stride is {stride}; accepted are multiples of {STEP} from {STEP} to compress_block_size = {block}"
+        return _size_sentence("compress_stride", stride, f"compress_block_size = {block}")
+
+
+def _size_sentence(name: str, size: int, most) -> str:
+    return f"{name} is {size}; accepted are multiples of {STEP} from {STEP} to {most}"
 
 
 def _weight_shape(call):
@@ -220,7 +223,9 @@ def _rising_lengths(call):
     ends = call.ends()
     for index, (begin, end) in enumerate(zip([0, *ends], ends)):
         if end < begin:
-            return f"actual_seq_len[{index}] is {end}; accepted is at least {begin}, for lengths are cumulative"
+            return (
+                f"actual_seq_len[{index}] is {end}; accepted is at least {begin}, for lengths are cumulative"
+            )
 
 
 def _all_tokens(call):

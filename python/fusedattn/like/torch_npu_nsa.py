@@ -42,7 +42,9 @@ def npu_nsa_compress_grad(grad, input, weight, compress_block_size, compress_str
 
 def _checked(tensors: dict, block, stride, actual_seq_len) -> list[int]:
     """The ends of the sequences, once nothing is refused."""
-    call = Call({name: _seen(name, tensor) for name, tensor in tensors.items()}, block, stride, actual_seq_len)
+    call = Call(
+        {name: _seen(name, tensor) for name, tensor in tensors.items()}, block, stride, actual_seq_len
+    )
     refusal = first_refusal(call)
     if refusal is not None:
         raise RuntimeError(refusal.sentence)

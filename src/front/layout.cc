@@ -28,7 +28,8 @@ extern "C" const fusedattn_layout_entry* fusedattn_layout(void) {
       WHOLE(partial), FIELD(partial, out), FIELD(partial, stats),
       WHOLE(merge_problem), FIELD(merge_problem, struct_size), FIELD(merge_problem, dtype), FIELD(merge_problem, count),
       FIELD(merge_problem, batch), FIELD(merge_problem, heads), FIELD(merge_problem, rows), FIELD(merge_problem, dim_v),
-      FIELD(merge_problem, parts), FIELD(merge_problem, result),
+      FIELD(merge_problem, parts), FIELD(merge_problem, result), FIELD(merge_problem, q_ends), FIELD(merge_problem, special),
+      FIELD(merge_problem, log_sum_exp),
       {nullptr, 0, 0}};
   return entries;
 }

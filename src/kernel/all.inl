@@ -13,6 +13,7 @@ namespace {
 #include "kernel/backward_scratch.inl"
 #include "kernel/backward.inl"
 #include "kernel/reduce.inl"
+#include "kernel/merge.inl"
 
 #ifdef FUSEDATTN_LANE_HAS_DOT
 using MacOfBf16 = Dot;
@@ -67,11 +68,11 @@ void reduce_any(Dtype dtype, const ReduceItem& item) {
     case Dtype::f16: return reduce_rows<f16>(item);
   }
 }
-void merge_row_any(Dtype dtype, const MergeRow& row) {
+void merge_any(Dtype dtype, const MergeRows& rows) {
   switch (dtype) {
-    case Dtype::f32: return merge_row_of<float>(row);
-    case Dtype::bf16: return merge_row_of<bf16>(row);
-    case Dtype::f16: return merge_row_of<f16>(row);
+    case Dtype::f32: return merge_rows<float>(rows);
+    case Dtype::bf16: return merge_rows<bf16>(rows);
+    case Dtype::f16: return merge_rows<f16>(rows);
   }
 }
 }  // namespace
@@ -87,5 +88,6 @@ const Kernels kernels{FUSEDATTN_NAME(FUSEDATTN_LANE),
                       &backward_scratch,
                       &backward_any,
                       &reduce_any,
-                      &merge_row_any};
+                      &weigh_rows,
+                      &merge_any};
 }  // namespace fusedattn::FUSEDATTN_LANE

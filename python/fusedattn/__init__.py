@@ -3,6 +3,7 @@
 from . import _native
 from .front import attention
 from .mask import Mask, causal, window
+from .merging import merge
 
-__all__ = ["Mask", "attention", "causal", "window"]
+__all__ = ["Mask", "attention", "causal", "merge", "window"]
 __version__ = _native.version()

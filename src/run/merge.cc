@@ -143,7 +143,8 @@ void run_merge(const Merge& m, const Kernels& kernels, const Team& team) {
   const double written = static_cast<double>(all) * static_cast<double>(m.dim_v) * static_cast<double>(size_of(m.dtype));
   const bool in_place = std::any_of(m.parts.begin(), m.parts.end(), [&](const Partial& part) { return part.out.data == out.data; });
   work.around_caches = !in_place && written >= kBytesAroundCaches;
-  const auto workers = std::min<std::size_t>(static_cast<std::size_t>(team.threads), work.blocks.size());
+  const std::int64_t worth = std::min<std::int64_t>(team.threads, (all + kLeastLines - 1) / kLeastLines);
+  const auto workers = std::min(static_cast<std::size_t>(worth), work.blocks.size());
   work.desks.assign(workers, MergeDesk(m, {0, 0, 0, {0, cut.heads}, {0, cut.rows}}));
   team.run(static_cast<std::int32_t>(workers), &Work::run, &work);
 }

@@ -159,7 +159,8 @@ class Weigher {
 
   bool saw_nothing(float part_max, float part_sum) const {
     if (m_.formula) return false;
-    return m_.log_sum_exp ? part_max == -kInfinity : part_max <= -FLT_MAX || part_sum == 0.0f;
+    if (m_.log_sum_exp) return part_max == -kInfinity;
+    return (part_max <= -FLT_MAX && !std::isnan(part_sum)) || (part_sum == 0.0f && !std::isnan(part_max));
   }
   // Of a part with other lanes than the result, the first counts.
   std::int64_t lane_of(const Line& part, std::int64_t lane) const { return part.lanes == result_.lanes ? lane : 0; }

@@ -16,11 +16,13 @@ struct Weighed {
 //   max = max_p max_p
 //   sum = min(sum_p sum_p * exp(max_p - max), FLT_MAX)
 //   weight_p = sum_p * exp(max_p - max) / sum
+// An exponential that is 0 in float32 is 0 here: 0 times infinity and 0 / 0 depend on it.
 inline Weighed weigh_by_formula(const std::vector<double>& maxima, const std::vector<double>& sums) {
   Weighed row{maxima.front(), 0.0, {}};
   for (const double max : maxima) row.max = max > row.max || std::isnan(max) ? max : row.max;
   for (std::size_t p = 0; p < maxima.size(); ++p) {
-    row.weights.push_back(sums[p] * std::exp(maxima[p] - row.max));
+    const double shrunk = std::exp(maxima[p] - row.max);
+    row.weights.push_back(sums[p] * (shrunk <= 0x1p-150 ? 0.0 : shrunk));
     row.sum += row.weights.back();
   }
   if (row.sum > FLT_MAX) row.sum = FLT_MAX;

@@ -100,8 +100,12 @@ inline bool hidden_by_byte(const Case& c, const Sequence& s, int64_t b, int64_t 
 }
 
 // The edges that hold in a sequence: those of its own band from the top left, and its prefix.
-inline fusedattn_band band_of(const Case& c, int64_t b) { return c.bands.empty() ? kNoBand : c.bands[static_cast<std::size_t>(b)]; }
-inline int64_t prefix_of(const Case& c, int64_t b) { return c.prefix.empty() ? 0 : c.prefix[static_cast<std::size_t>(b)]; }
+inline fusedattn_band band_of(const Case& c, int64_t b) {
+  return c.bands.empty() ? kNoBand : c.bands[static_cast<std::size_t>(b)];
+}
+inline int64_t prefix_of(const Case& c, int64_t b) {
+  return c.prefix.empty() ? 0 : c.prefix[static_cast<std::size_t>(b)];
+}
 
 // Whether row i of query head n sees column j, both counted within sequence b. The definition of the mask.
 inline bool sees(const Case& c, int64_t b, int64_t n, int64_t i, int64_t j) {

@@ -25,9 +25,13 @@ void copy_terms(const Tensors& whole, int64_t b, const Tensors& one, fusedattn_p
   const Sequence s = sequence_of(c, b);
   const fusedattn_mask& mask = whole.problem().mask;
   const int64_t begin = c.bytes.whole ? s.q_begin * mask.row_stride + s.kv_begin : b * mask.batch_stride;
-  if (c.bytes.present) problem.mask = {mask.top_left, mask.bottom_right, problem.mask.bands, problem.mask.prefix, mask.bytes + begin,
-                                       0, mask.head_stride, mask.row_stride, mask.meaning, 0};
-  if (c.terms.alibi.present) problem.alibi.slopes = whole.problem().alibi.slopes + (c.terms.alibi.per_sequence ? b * c.q_heads : 0);
+  if (c.bytes.present) {
+    problem.mask.bytes = mask.bytes + begin;
+    problem.mask.batch_stride = 0, problem.mask.head_stride = mask.head_stride, problem.mask.row_stride = mask.row_stride;
+  }
+  if (c.terms.alibi.present) {
+    problem.alibi.slopes = whole.problem().alibi.slopes + (c.terms.alibi.per_sequence ? b * c.q_heads : 0);
+  }
   const auto pairs = [&](const auto& visit) {
     for (int64_t n = 0; n < c.q_heads; ++n)
       for (int64_t i = 0; i < s.q_len; ++i)
@@ -35,7 +39,8 @@ void copy_terms(const Tensors& whole, int64_t b, const Tensors& one, fusedattn_p
   };
   if (present(c.terms.bias))
     pairs([&](auto n, auto i, auto j) {
-      if (sees(c, b, n, i, j)) std::memcpy(one.terms.bias_at(0, n, i, j), whole.terms.bias_at(b, n, i, j), format_of(one.terms.bias.dtype).bytes);
+      const std::size_t unit = format_of(one.terms.bias.dtype).bytes;
+      if (sees(c, b, n, i, j)) std::memcpy(one.terms.bias_at(0, n, i, j), whole.terms.bias_at(b, n, i, j), unit);
     });
   if (!present(c.terms.dropout)) return;
   std::fill_n(one.terms.bits.data(), one.terms.bits.size(), std::byte{0});
@@ -45,7 +50,8 @@ void copy_terms(const Tensors& whole, int64_t b, const Tensors& one, fusedattn_p
   });
 }
 
-void check_same_statistics(const char* what, const Tensors& whole, const Tensor& a, int64_t b, const Tensors& one, const Tensor& other) {
+void check_same_statistics(const char* what, const Tensors& whole, const Tensor& a, int64_t b, const Tensors& one,
+                           const Tensor& other) {
   for (int64_t n = 0; n < one.c.q_heads; ++n)
     for (int64_t i = 0; i < one.c.q_len; ++i)
       for (int64_t lane = 0; lane < one.c.stats.lanes; ++lane)

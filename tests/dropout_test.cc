@@ -63,7 +63,8 @@ Case flat(const std::string& name, int64_t q_len, int64_t kv_len) {
 TEST(philox_gives_the_published_answers) {
   using reference::Counter;
   CHECK((reference::philox4x32({0, 0, 0, 0}, {0, 0}, 10) == Counter{0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}));
-  CHECK((reference::philox4x32({~0u, ~0u, ~0u, ~0u}, {~0u, ~0u}, 10) == Counter{0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}));
+  CHECK((reference::philox4x32({~0u, ~0u, ~0u, ~0u}, {~0u, ~0u}, 10) ==
+         Counter{0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}));
   CHECK((reference::philox4x32({0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344}, {0xa4093822, 0x299f31d0}, 10) ==
          Counter{0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}));
 }

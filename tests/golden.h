@@ -130,7 +130,8 @@ inline Tolerance tolerance_of(const std::string& lane, int32_t dtype) {
 inline void compare_stats(const Tensors& t, int64_t b, int64_t n, const GoldenHead& golden) {
   const double allowed = 2e-6 * std::max(1.0, golden.largest_score);
   for (int64_t i = 0; i < golden.head.q.rows; ++i) {
-    const double want_max = golden.forward.max[static_cast<std::size_t>(i)], want_sum = golden.forward.sum[static_cast<std::size_t>(i)];
+    const auto at = static_cast<std::size_t>(i);
+    const double want_max = golden.forward.max[at], want_sum = golden.forward.sum[at];
     const double max = t.stat(t.max, b, n, i), sum = t.stat(t.sum, b, n, i);
     if (want_max == reference::kEmptyMax || want_sum == 0.0) {
       CHECK_EQ(max, want_max);
@@ -168,8 +169,8 @@ inline void add_term_gradients(const Tensors& t, int64_t b, int64_t n, const Gol
   const double scores = std::max(1.0, golden.largest_score / 8), arithmetic = tolerance.arithmetic * scores;
   add_bias_gradient(t, b, n, golden.head, golden.forward, gradients.grad, gradients.rounded,
                     tolerance.cancelled * scores * gradients.dx_reach * factor, sums);
-  add_sink_gradient(t, n, golden.head, golden.forward, saved_forward(t, b, n, golden), golden.d_out, gradients.dx_reach,
-                    arithmetic, sums);
+  add_sink_gradient(t, n, golden.head, golden.forward, saved_forward(t, b, n, golden), golden.d_out,
+                    gradients.grad.d_sink, gradients.dx_reach, arithmetic, sums);
 }
 
 // The gradients of the query heads that share key head h of sequence b: dq of each, and the sums of dk and dv. Those of

@@ -67,17 +67,18 @@ inline void add_bias_gradient(const Tensors& t, int64_t b, int64_t n, const refe
     }
 }
 
-// d_sink is a sum of p_sink * delta; each of its terms carries the rounding of the scores and of delta.
+// d_sink is a sum of p_sink * delta; each of its terms carries the rounding of the scores and of delta, which is a sum of
+// products of up to `reach` and may be taken from the output as it was saved.
 inline void add_sink_gradient(const Tensors& t, int64_t n, const reference::Head& head, const reference::Forward& forward,
-                              const reference::Forward& saved, const reference::Matrix& d_out, double reach,
+                              const reference::Forward& saved, const reference::Matrix& d_out, double exact, double reach,
                               double arithmetic, TermGradients& sums) {
   if (!t.c.terms.sink || head.k.rows == 0) return;
   Sum& sum = sums.sink[static_cast<std::size_t>(n)];
+  sum.value += exact;
   for (int64_t i = 0; i < head.q.rows; ++i) {
     const double p = reference::probability(forward, i, head.terms.sink);
     const double delta = reference::dot(d_out.row(i), forward.out.row(i), head.v.cols);
     const double from_saved = reference::dot(d_out.row(i), saved.out.row(i), head.v.cols);
-    sum.value -= p * delta;
     sum.allowed += p * (2 * std::abs(delta - from_saved) + arithmetic * (std::abs(delta) + reach));
   }
 }
@@ -94,7 +95,8 @@ inline void compare_term_gradients(const Tensors& t, const TermGradients& sums, 
   });
   for (std::size_t n = 0; t.c.terms.sink && n < sums.sink.size(); ++n) {
     const double want = sums.sink[n].value, got = static_cast<double>(TermTensors::floats(t.terms.d_sink)[n]);
-    compare_one("d_sink", {0, static_cast<int64_t>(n), 0, 0}, got, want, half_ulp(FUSEDATTN_FLOAT32, want) + sums.sink[n].allowed);
+    const double allowed = half_ulp(FUSEDATTN_FLOAT32, want) + sums.sink[n].allowed;
+    compare_one("d_sink", {0, static_cast<int64_t>(n), 0, 0}, got, want, allowed);
   }
 }
 

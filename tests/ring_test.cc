@@ -1,4 +1,4 @@
-// ring_test.cc: gradients of some of the columns, taken with the statistics and the output of all: the parts add up to the whole.
+// ring_test.cc: gradients of some of the columns, taken with the statistics and the output of all, add up to the whole.
 #include "calls.h"
 #include "golden.h"
 #include "term_cases.h"
@@ -56,7 +56,8 @@ void compare_sum(const Tensors& t, const std::vector<GoldenHead>& golden, const 
       const GoldenHead& head = golden[static_cast<std::size_t>(b * t.c.q_heads + n)];
       const GoldenGradients want = golden_gradients(t, b, n, head);
       const double arithmetic = tolerance.arithmetic * std::max(1.0, head.largest_score / 8);
-      const double allowance = arithmetic * largest(want.grad.dq.values) + tolerance.cancelled * want.dq_reach + want.dq_rounding;
+      const double cancelled = tolerance.cancelled * want.dq_reach + want.dq_rounding;
+      const double allowance = arithmetic * largest(want.grad.dq.values) + cancelled;
       for (int64_t i = 0; i < t.c.q_len; ++i)
         for (int64_t d = 0; d < t.c.dim; ++d) {
           const auto e = static_cast<std::size_t>(b * t.dq.batch_stride + n * t.dq.head_stride + i * t.dq.row_stride + d);
@@ -93,7 +94,9 @@ struct Ring {
 };
 
 std::vector<Ring> rings() {
-  std::vector<Ring> rings{{padded_base("uncut"), {1, 30, 83}}, {padded_base("halves"), {41, 83}}, {long_base("long"), {300, 700, 1117}}};
+  std::vector<Ring> rings{{padded_base("uncut"), {1, 30, 83}},
+                          {padded_base("halves"), {41, 83}},
+                          {long_base("long"), {300, 700, 1117}}};
   Ring ring{padded_base("causal"), {16, 32, 48, 83}};
   ring.c.top_left = kCausal, ring.c.q_len = 83;
   rings.push_back(ring);
@@ -119,7 +122,8 @@ TEST(gradients_of_parts_add_up) {
   for (const std::string& lane : runnable_lanes("ring"))
     for (const int32_t dtype : {FUSEDATTN_FLOAT32, FUSEDATTN_BFLOAT16, FUSEDATTN_FLOAT16})
       for (const Ring& ring : rings()) {
-        check::run("ring/" + ring.c.name + "/" + format_of(dtype).name + "/" + lane, [&] { check_ring(ring.c, dtype, lane, ring.ends); });
+        check::run("ring/" + ring.c.name + "/" + format_of(dtype).name + "/" + lane,
+                   [&] { check_ring(ring.c, dtype, lane, ring.ends); });
       }
 }
 

@@ -94,7 +94,9 @@ void check_refusals(const std::vector<Refusal>& list, int32_t direction) {
 
 struct Plan {
   fusedattn_plan* plan = nullptr;
-  Plan(const fusedattn_problem& problem, int32_t direction) { succeeds(fusedattn_plan_create(&problem, direction, nullptr, &plan)); }
+  Plan(const fusedattn_problem& problem, int32_t direction) {
+    succeeds(fusedattn_plan_create(&problem, direction, nullptr, &plan));
+  }
   ~Plan() { fusedattn_plan_destroy(plan); }
   Plan(const Plan&) = delete;
   bool run(const fusedattn_problem* problem) const { return succeeds(fusedattn_plan_run(plan, problem, nullptr, 0)); }

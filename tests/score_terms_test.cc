@@ -1,4 +1,5 @@
-// score_terms_test.cc: infinities and NaN in a bias, sinks at their ends, and the bits of every term with any number of threads.
+// score_terms_test.cc: infinities and NaN in a bias, sinks at their ends, the bits of every term with any number of
+// threads.
 #include <cfloat>
 
 #include "everywhere.h"
@@ -23,7 +24,7 @@ void set_bias(const Tensors& t, int64_t b, int64_t n, int64_t i, int64_t j, floa
   std::byte* const at = t.terms.bias_at(b, n, i, j);
   const auto pattern = std::bit_cast<std::uint32_t>(value);
   const auto upper = static_cast<std::uint16_t>(pattern >> 16);
-  const auto half = static_cast<std::uint16_t>((upper & 0x8000) | 0x7C00 | (std::isnan(value) ? 1 : 0));  // not finite, in float16
+  const auto half = static_cast<std::uint16_t>((upper & 0x8000) | 0x7C00 | (std::isnan(value) ? 1 : 0));  // in float16
   switch (t.terms.bias.dtype) {
     case FUSEDATTN_FLOAT32: std::memcpy(at, &value, sizeof value); break;
     case FUSEDATTN_BFLOAT16: std::memcpy(at, &upper, sizeof upper); break;
@@ -80,7 +81,8 @@ TEST(a_bias_of_minus_infinity_hides) {
 // NaN and +infinity make their row NaN, and no other row of out, dq or the statistics.
 TEST(what_is_not_finite_in_a_bias_stays_in_its_row) {
   for (const float value : {static_cast<float>(NAN), INFINITY}) {
-    for_all(std::isnan(value) ? "NaN bias" : "infinite bias", bias_cases(), [&](const Case& c, int32_t dtype, const fusedattn_options& options) {
+    const char* name = std::isnan(value) ? "NaN bias" : "infinite bias";
+    for_all(name, bias_cases(), [&](const Case& c, int32_t dtype, const fusedattn_options& options) {
       const Tensors clean(c, dtype), dirty(c, dtype);
       const int64_t b = c.batch - 1, n = c.q_heads - 1, i = sequence_of(c, b).q_len - 2, j = 3;
       set_bias(dirty, b, n, i, j, value);

@@ -48,6 +48,7 @@ enum {
 enum { FUSEDATTN_FLOAT32 = 0, FUSEDATTN_BFLOAT16 = 1, FUSEDATTN_FLOAT16 = 2 }; /* fusedattn_problem.dtype */
 enum { FUSEDATTN_FORWARD = 0, FUSEDATTN_BACKWARD = 1 };                        /* fusedattn_plan_create, direction */
 enum { FUSEDATTN_NONZERO_HIDES = 0, FUSEDATTN_NONZERO_SHOWS = 1 };             /* fusedattn_mask.meaning */
+enum { FUSEDATTN_MERGE_SAFE = 0, FUSEDATTN_MERGE_FORMULA = 1 };                /* fusedattn_merge_problem.special */
 
 #define FUSEDATTN_UNBOUNDED INT64_MAX /* a band edge that hides nothing */
 
@@ -185,12 +186,15 @@ typedef struct fusedattn_merge_problem {
   size_t struct_size;
   int32_t dtype;
   int32_t count; /* parts, at least 1 */
-  int64_t batch;
+  int64_t batch; /* sequences */
   int64_t heads;
-  int64_t rows;
+  int64_t rows; /* of a sequence; of the whole tensor when packed */
   int64_t dim_v;
   const fusedattn_partial* parts;
-  fusedattn_partial result; /* may be one of the parts */
+  fusedattn_partial result; /* may be one of the parts, with the same addresses and strides; must not overlap them otherwise */
+  const int64_t* q_ends;    /* packed: batch cumulative ends, no leading 0; rows past the last end are a last sequence */
+  int32_t special;          /* FUSEDATTN_MERGE_SAFE or FUSEDATTN_MERGE_FORMULA: what a row without meaning gives */
+  int32_t log_sum_exp;      /* 1: stats.max holds max + log(sum), stats.sum is neither read nor written; result.stats.max may be NULL */
 } fusedattn_merge_problem;
 
 /* Token compression of native sparse attention. Sequence b, L tokens long, has windows 0 .. (L - block) / stride (none if L < block);
@@ -259,9 +263,15 @@ FUSEDATTN_API size_t fusedattn_describe(const fusedattn_plan* plan, char* text, 
 /* The bits of elements [0, count) of a dropout with this keep_prob, seed and offset: (count + 7) / 8 bytes; bits past count are 0. */
 FUSEDATTN_API fusedattn_status fusedattn_dropout_bits(const fusedattn_dropout* dropout, int64_t count, uint8_t* bits);
 
-/* Joins attention over disjoint sets of columns: max = max_p max_p, sum = sum_p sum_p exp(max_p - max),
- * out = sum_p out_p sum_p exp(max_p - max) / sum, added in the order of the parts. */
-FUSEDATTN_API fusedattn_status fusedattn_merge(const fusedattn_merge_problem* problem);
+/* Joins attention over disjoint sets of columns, in float32 and in the order of the parts:
+ *   max = max_p max_p    t_p = sum_p * exp(max_p - max)    sum = min(sum_p t_p, FLT_MAX)    out = sum_p out_p * (t_p / sum)
+ * out is rounded once to dtype. Where result.stats has several lanes, each comes from the same lane of the parts (from the first of
+ * parts that have another number of lanes), and out from the first.
+ * FUSEDATTN_MERGE_SAFE: a part of weight 0 adds nothing, whatever its out holds; a row in which no part saw a column (each has max at
+ * most -FLT_MAX, or sum = 0) has out = 0, the largest max of those with a sum and sum = FLT_MAX; sum = 0 if all sums are.
+ * FUSEDATTN_MERGE_FORMULA: infinities and NaN as the formula has them. NaN in the statistics stays NaN either way.
+ * options may be NULL. */
+FUSEDATTN_API fusedattn_status fusedattn_merge(const fusedattn_merge_problem* problem, const fusedattn_options* options);
 
 /* Windows of all sequences: rows of output. -1, and a last error, for ends, block or stride that are refused. */
 FUSEDATTN_API int64_t fusedattn_nsa_compressed_length(const int64_t* ends, int64_t sequences, int64_t block, int64_t stride);

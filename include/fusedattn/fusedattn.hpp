@@ -126,7 +126,10 @@ struct merge_problem {
   std::int64_t rows = 0;
   std::int64_t dim_v = 0;
   std::span<const partial> parts{};
-  partial result{};  // may be one of the parts
+  partial result{};                        // may be one of the parts
+  std::span<const std::int64_t> q_ends{};  // packed: where each sequence ends; rows past the last are one more
+  bool formula = false;                    // rows without meaning: the bare formula, instead of what fusedattn.h says of safe
+  bool log_sum_exp = false;                // the statistics are max alone, and hold max + log(sum)
 };
 
 // Row i sees the columns up to the diagonal that ends at the last row and column.
@@ -252,7 +255,7 @@ inline void backward(const problem& p, const options& o = {}) {
 }
 
 // Joins attention over disjoint sets of columns, in the order of the parts.
-inline void merge(const merge_problem& m) {
+inline void merge(const merge_problem& m, const options& o = {}) {
   if (m.parts.size() > static_cast<std::size_t>(std::numeric_limits<std::int32_t>::max())) {
     detail::refuse("parts has " + std::to_string(m.parts.size()) + " entries; at most 2^31 - 1 are accepted");
   }
@@ -264,8 +267,12 @@ inline void merge(const merge_problem& m) {
                                   .rows = m.rows,
                                   .dim_v = m.dim_v,
                                   .parts = m.parts.data(),
-                                  .result = m.result};
-  detail::require(fusedattn_merge(&c));
+                                  .result = m.result,
+                                  .q_ends = detail::one_each("q_ends", m.q_ends, m.batch),
+                                  .special = m.formula ? FUSEDATTN_MERGE_FORMULA : FUSEDATTN_MERGE_SAFE,
+                                  .log_sum_exp = m.log_sum_exp};
+  const auto with = detail::to_c(o);
+  detail::require(fusedattn_merge(&c, &with));
 }
 
 // Everything decided but the numbers: made once, run as often as you like.

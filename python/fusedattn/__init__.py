@@ -5,7 +5,18 @@ from .alibi import Alibi
 from .dropout import dropout_mask
 from .front import attention
 from .mask import Mask, causal, prefix, window
+from .merging import merge
 from .nsa import nsa_compress
 
-__all__ = ["Alibi", "Mask", "attention", "causal", "dropout_mask", "nsa_compress", "prefix", "window"]
+__all__ = [
+    "Alibi",
+    "Mask",
+    "attention",
+    "causal",
+    "dropout_mask",
+    "merge",
+    "nsa_compress",
+    "prefix",
+    "window",
+]
 __version__ = _native.version()

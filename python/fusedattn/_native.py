@@ -7,6 +7,7 @@ from pathlib import Path
 FLOAT32, BFLOAT16, FLOAT16 = 0, 1, 2
 FORWARD, BACKWARD = 0, 1
 NONZERO_HIDES, NONZERO_SHOWS = 0, 1
+MERGE_SAFE, MERGE_FORMULA = 0, 1
 UNBOUNDED = 2**63 - 1
 
 
@@ -150,6 +151,9 @@ class MergeProblem(ctypes.Structure):
         ("dim_v", c_int64),
         ("parts", POINTER(Partial)),
         ("result", Partial),
+        ("q_ends", c_void_p),
+        ("special", c_int32),
+        ("log_sum_exp", c_int32),
     ]
 
 
@@ -208,7 +212,7 @@ _PROTOTYPES = {
     "fusedattn_plan_destroy": (None, [c_void_p]),
     "fusedattn_describe": (c_size_t, [c_void_p, c_char_p, c_size_t]),
     "fusedattn_dropout_bits": (c_int32, [c_void_p, c_int64, c_void_p]),
-    "fusedattn_merge": (c_int32, [c_void_p]),
+    "fusedattn_merge": (c_int32, [c_void_p, c_void_p]),
     "fusedattn_nsa_compressed_length": (c_int64, [c_void_p, c_int64, c_int64, c_int64]),
     "fusedattn_nsa_compress_forward": (c_int32, [c_void_p, c_void_p]),
     "fusedattn_nsa_compress_backward": (c_int32, [c_void_p, c_void_p]),
@@ -295,7 +299,20 @@ def backward(problem: Problem, options: Options | None = None) -> None:
     _run(problem_backward, problem, options)
 
 
-def _run(verb, problem: Problem, options: Options | None) -> None:
+def new_merge_problem(count: int) -> tuple[MergeProblem, ctypes.Array]:
+    """A merge of so many parts, zeros but for its size, and the array of its parts, which the caller keeps."""
+    parts = (Partial * count)()
+    problem = MergeProblem(struct_size=ctypes.sizeof(MergeProblem), count=count)
+    problem.parts = ctypes.cast(parts, POINTER(Partial))
+    return problem, parts
+
+
+def merge(problem: MergeProblem, options: Options | None = None) -> None:
+    """Joins the parts of a filled problem; raises as refuse() does."""
+    _run(_library.fusedattn_merge, problem, options)
+
+
+def _run(verb, problem: Problem | MergeProblem, options: Options | None) -> None:
     status = verb(ctypes.addressof(problem), None if options is None else ctypes.addressof(options))
     if status:
         refuse(status)

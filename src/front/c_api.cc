@@ -296,14 +296,16 @@ fusedattn_status fusedattn_dropout_bits(const fusedattn_dropout* from, int64_t c
   });
 }
 
-fusedattn_status fusedattn_merge(const fusedattn_merge_problem* problem) {
+fusedattn_status fusedattn_merge(const fusedattn_merge_problem* problem, const fusedattn_options* options) {
   return guarded([&]() -> Status {
     Merge merge;
+    Choice choice;
     const Kernels* kernels = nullptr;
     if (Status status = read_merge(problem, merge); !status.ok()) return status;
+    if (Status status = read_options(options, choice); !status.ok()) return status;
     if (Status status = check_merge(merge); !status.ok()) return status;
-    if (Status status = choose_lane(nullptr, kernels); !status.ok()) return status;
-    run_merge(merge, *kernels);
+    if (Status status = choose_lane(choice.lane, kernels); !status.ok()) return status;
+    run_merge(merge, *kernels, choice.team);
     return {};
   });
 }

@@ -101,7 +101,12 @@ Status read_merge(const fusedattn_merge_problem* from, Merge& to) {
   if (Status status = read_dtype("dtype", from->dtype, to.dtype); !status.ok()) return status;
   if (from->parts == nullptr) return Status::invalid("parts is NULL; accepted: the address of count partial results");
   if (from->count < 1) return Status::invalid("count is " + std::to_string(from->count) + "; accepted: at least 1");
+  if (from->special != FUSEDATTN_MERGE_SAFE && from->special != FUSEDATTN_MERGE_FORMULA)
+    return Status::invalid("special is " + std::to_string(from->special) + "; accepted: 0 (safe), 1 (formula)");
+  if (from->log_sum_exp != 0 && from->log_sum_exp != 1)
+    return Status::invalid("log_sum_exp is " + std::to_string(from->log_sum_exp) + "; accepted: 0 (max and sum), 1 (one number)");
   to.batch = from->batch, to.heads = from->heads, to.rows = from->rows, to.dim_v = from->dim_v;
+  to.q_ends = from->q_ends, to.formula = from->special == FUSEDATTN_MERGE_FORMULA, to.log_sum_exp = from->log_sum_exp != 0;
   to.parts.clear();
   for (std::int32_t t = 0; t < from->count; ++t) to.parts.push_back({read(from->parts[t].out), read(from->parts[t].stats)});
   to.result = {read(from->result.out), read(from->result.stats)};

@@ -19,6 +19,7 @@ namespace {
 #include "kernel/reduce.inl"
 #include "kernel/compress.inl"
 #include "kernel/compress_backward.inl"
+#include "kernel/merge.inl"
 
 #ifdef FUSEDATTN_LANE_HAS_DOT
 using MacOfBf16 = Dot;
@@ -94,11 +95,11 @@ void reduce_any(Dtype dtype, const ReduceItem& item) {
     case Dtype::f16: return reduce_rows<f16>(item);
   }
 }
-void merge_row_any(Dtype dtype, const MergeRow& row) {
+void merge_any(Dtype dtype, const MergeRows& rows) {
   switch (dtype) {
-    case Dtype::f32: return merge_row_of<float>(row);
-    case Dtype::bf16: return merge_row_of<bf16>(row);
-    case Dtype::f16: return merge_row_of<f16>(row);
+    case Dtype::f32: return merge_rows<float>(rows);
+    case Dtype::bf16: return merge_rows<bf16>(rows);
+    case Dtype::f16: return merge_rows<f16>(rows);
   }
 }
 void compress_weights_any(const Compress& p, float* to) {
@@ -147,6 +148,7 @@ const Kernels kernels{FUSEDATTN_NAME(FUSEDATTN_LANE),
                       &sink_gradient_any,
                       &dropout_bits,
                       &reduce_any,
-                      &merge_row_any,
+                      &weigh_rows,
+                      &merge_any,
                       {&compress_weights_any, &compress_forward_any, &compress_backward_any, &sum_compress_weights_any}};
 }  // namespace fusedattn::FUSEDATTN_LANE

@@ -55,12 +55,26 @@ struct ReduceItem {
   std::int64_t out_stride;
 };
 
-// One row of a merge.
-struct MergeRow {
+// Statistics of so many rows of a merge at once: [count, kWeighedRows] each, finite.
+constexpr std::int64_t kWeighedRows = 64;
+struct WeighedRows {
+  const float* max;
+  float* terms;  // the sums; become sum exp(max - top)
+  std::int64_t count;
+  float* top;  // written: the largest max
+};
+
+// Rows of a merge, at equal steps: out[row] = sum_t weights[row, t] * outs[t][row].
+struct MergeRows {
   const std::byte* const* outs;
-  const float* weights;
-  std::int64_t count, width;
+  const std::int64_t* steps;  // bytes from row to row
+  const float* weights;       // [rows, count], from row to row:
+  std::int64_t weights_step;
+  std::int64_t count, rows, width;
   std::byte* out;
+  std::int64_t out_step;
+  bool skips_zeros;    // a part of weight 0 adds nothing, whatever it holds
+  bool around_caches;  // nobody reads out before it would have left the caches
 };
 
 struct Kernels {
@@ -77,7 +91,8 @@ struct Kernels {
   float (*sink_gradient)(const Problem&, std::int64_t head, void* scratch);
   void (*dropout_bits)(const Dropout&, std::int64_t count, std::uint8_t* bits);
   void (*reduce)(Dtype, const ReduceItem&);
-  void (*merge_row)(Dtype, const MergeRow&);
+  void (*weigh)(const WeighedRows&);
+  void (*merge)(Dtype, const MergeRows&);
   CompressKernels compress;
 };
 

@@ -17,22 +17,3 @@ void reduce_rows(const ReduceItem& item) {
     }
   }
 }
-
-// out = sum_t weights[t] * outs[t]; a part of weight 0 adds nothing, whatever it holds.
-template <class T>
-void merge_row_of(const MergeRow& row) {
-  for (std::int64_t d = 0; d < row.width; d += kLanes) {
-    const std::int64_t left = row.width - d;
-    F32 total = zero();
-    for (std::int64_t t = 0; t < row.count; ++t) {
-      if (row.weights[t] == 0.0f) continue;
-      const T* from = reinterpret_cast<const T*>(row.outs[t]) + d;
-      total = fma(left >= kLanes ? load(from) : load_some(from, left), broadcast(row.weights[t]), total);
-    }
-    T* to = reinterpret_cast<T*>(row.out) + d;
-    if (left >= kLanes)
-      store(to, total);
-    else
-      store_some(to, total, left);
-  }
-}

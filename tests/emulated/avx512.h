@@ -135,6 +135,7 @@ inline float reduce_max_ps(__m512 x) {
 #undef _mm512_maskz_loadu_epi16
 #undef _mm256_maskz_loadu_epi16
 #undef _mm512_mask_storeu_ps
+#undef _mm512_stream_ps
 #undef _mm256_mask_storeu_epi16
 #undef _mm512_cvtepu16_epi32
 #undef _mm512_cvtepu8_epi32
@@ -148,6 +149,7 @@ inline float reduce_max_ps(__m512 x) {
 #define _mm512_maskz_loadu_ps fusedattn_emulated::maskz_loadu_ps
 #define _mm512_maskz_loadu_epi16 fusedattn_emulated::maskz_loadu_epi16
 #define _mm256_maskz_loadu_epi16 fusedattn_emulated::maskz_loadu_epi16
+#define _mm512_stream_ps _mm512_storeu_ps
 #define _mm512_mask_storeu_ps fusedattn_emulated::mask_storeu_ps
 #define _mm256_mask_storeu_epi16 fusedattn_emulated::mask_storeu_epi16
 #define _mm512_cvtepu16_epi32 fusedattn_emulated::cvtepu16_epi32

@@ -1,6 +1,6 @@
 """flash_attn and xformers as far as docs/migration.md calls them, by the formula in float64.
 
-Their kernels need a GPU. These modules have the names, arguments, layouts and masks of the originals' documentation,
+Their kernels need a GPU. These modules have the names, arguments, layouts and masks that the originals document,
 and compute in float64 whatever they are given; results have query's dtype.
 """
 
@@ -33,7 +33,7 @@ def dropout(q, k, p):
         return None
     one = torch.zeros(1, 1, 1, 1)
     seed = torch_npu.npu_fusion_attention(one, one, one, 1, "BNSD", keep_prob=1 - p)[4]
-    shape = (*q.shape[:3], k.shape[2])
+    shape = torch.Size((*q.shape[:3], k.shape[2]))
     packed = torch_npu._npu_dropout_gen_mask(q, [shape.numel()], p, seed, 0)
     bits = (packed[:, None] >> torch.arange(8)) & 1
     return bits.flatten()[: shape.numel()].view(shape) / torch.tensor(1 - p, dtype=torch.float32).double()
@@ -48,7 +48,7 @@ def dense(q, k, v, p, scale, seen, **terms):
 
 
 def flash_attn(version):
-    """The module flash_attn of a version "2.0" or later; causal is top left up to 2.0 and bottom right after it."""
+    """The module flash_attn of a version; causal is from the top left up to 2.0, from the bottom right after it."""
     top_left = tuple(map(int, version.split(".")[:2])) <= (2, 0)
 
     def flash_attn_func(
@@ -137,7 +137,7 @@ class BlockDiagonalCausalFromBottomRightMask(BlockDiagonalMask):
 
 
 def memory_efficient_attention(query, key, value, attn_bias=None, p=0.0, scale=None, *, op=None):
-    """[B,M,H,K], or [B,M,K] of one head; attn_bias: None, [B,H,Mq,Mk] ([B,Mq,Mk]) or one of the masks above."""
+    """[B,M,H,K], or [B,M,K] of one head; attn_bias: [B,H,Mq,Mk] ([B,Mq,Mk]) or a mask above."""
     tensors, seen, bias = (query, key, value), None, attn_bias
     if query.dim() == 3:
         tensors = [t.unsqueeze(2) for t in tensors]

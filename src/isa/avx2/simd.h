@@ -49,42 +49,66 @@ FUSEDATTN_INLINE void transpose(F32 (&r)[kLanes]) {
 
 FUSEDATTN_INLINE F32 load(const float* p) { return _mm256_loadu_ps(p); }
 FUSEDATTN_INLINE void store(float* p, F32 x) { _mm256_storeu_ps(p, x); }
+// Around the caches, to an address aligned to a vector; visible to other threads after store_fence().
+FUSEDATTN_INLINE void store_around(float* p, F32 x) { _mm256_stream_ps(p, x); }
+FUSEDATTN_INLINE void store_fence() { _mm_sfence(); }
 
 FUSEDATTN_INLINE F32 load(const bf16* p) {
   const __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
   return _mm256_castsi256_ps(_mm256_slli_epi32(wide, 16));
 }
-// Round to nearest even on the integer; a NaN keeps its sign and becomes quiet.
-FUSEDATTN_INLINE void store(bf16* p, F32 x) {
+// Round to nearest even on the integer: the upper halves of the words; a NaN keeps its sign and becomes quiet.
+FUSEDATTN_INLINE __m256i round_bf16(F32 x) {
   const __m256i u = _mm256_castps_si256(x);
   const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(u, 16), _mm256_set1_epi32(1));
   const __m256i rounded = _mm256_add_epi32(u, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
   const __m256i quiet = _mm256_or_si256(u, _mm256_set1_epi32(0x400000));
-  const __m256 chosen =
-      _mm256_blendv_ps(_mm256_castsi256_ps(rounded), _mm256_castsi256_ps(quiet), _mm256_cmp_ps(x, x, _CMP_UNORD_Q));
-  const __m256i high = _mm256_srli_epi32(_mm256_castps_si256(chosen), 16);
-  const __m256i packed = _mm256_permute4x64_epi64(_mm256_packus_epi32(high, high), 0x08);
-  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_castsi256_si128(packed));
+  return _mm256_castps_si256(
+      _mm256_blendv_ps(_mm256_castsi256_ps(rounded), _mm256_castsi256_ps(quiet), _mm256_cmp_ps(x, x, _CMP_UNORD_Q)));
 }
-// Both vectors, one after the other, with half the shuffles: for numbers, of which none is NaN.
-FUSEDATTN_INLINE __m256i round_bf16(F32 x) {
+FUSEDATTN_INLINE __m128i narrow_bf16(F32 x) {
+  const __m256i high = _mm256_srli_epi32(round_bf16(x), 16);
+  return _mm256_castsi256_si128(_mm256_permute4x64_epi64(_mm256_packus_epi32(high, high), 0x08));
+}
+FUSEDATTN_INLINE void store_around(bf16* p, F32 x) { _mm_stream_si128(reinterpret_cast<__m128i*>(p), narrow_bf16(x)); }
+FUSEDATTN_INLINE void store(bf16* p, F32 x) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), narrow_bf16(x)); }
+// The same for a number, shifted down.
+FUSEDATTN_INLINE __m256i round_number(F32 x) {
   const __m256i u = _mm256_castps_si256(x);
   const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(u, 16), _mm256_set1_epi32(1));
   return _mm256_srli_epi32(_mm256_add_epi32(u, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff))), 16);
 }
+// Both vectors, one after the other, with half the shuffles and without the care for NaN where there is none.
 FUSEDATTN_INLINE void store_pair(bf16* p, F32 a, F32 b) {
   if (__builtin_expect(_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_UNORD_Q)) != 0, 0)) {
     store(p, a), store(p + kLanes, b);
     return;
   }
-  const __m256i packed = _mm256_permute4x64_epi64(_mm256_packus_epi32(round_bf16(a), round_bf16(b)), 0xd8);
+  const __m256i packed = _mm256_permute4x64_epi64(_mm256_packus_epi32(round_number(a), round_number(b)), 0xd8);
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), packed);
 }
 FUSEDATTN_INLINE F32 load(const f16* p) {
   return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
 }
+FUSEDATTN_INLINE void store_around(f16* p, F32 x) {
+  _mm_stream_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
+}
 FUSEDATTN_INLINE void store(f16* p, F32 x) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
+}
+
+// Two vectors of bfloat16 apart as even and odd elements, which takes no shuffles; see kernel/merge.inl.
+FUSEDATTN_INLINE void load_pairs(const bf16* p, F32& even, F32& odd) {
+  const __m256i both = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+  even = _mm256_castsi256_ps(_mm256_slli_epi32(both, 16));
+  odd = _mm256_castsi256_ps(_mm256_and_si256(both, _mm256_set1_epi32(-65536)));
+}
+FUSEDATTN_INLINE __m256i narrow_pairs(F32 even, F32 odd) {
+  return _mm256_blend_epi16(_mm256_srli_epi32(round_bf16(even), 16), round_bf16(odd), 0xaa);
+}
+FUSEDATTN_INLINE void store_pairs(bf16* p, F32 even, F32 odd) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), narrow_pairs(even, odd)); }
+FUSEDATTN_INLINE void store_pairs_around(bf16* p, F32 even, F32 odd) {
+  _mm256_stream_si256(reinterpret_cast<__m256i*>(p), narrow_pairs(even, odd));
 }
 
 // x where the word is below the threshold, 0 elsewhere.

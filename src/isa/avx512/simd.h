@@ -46,35 +46,55 @@ FUSEDATTN_INLINE __mmask16 first(std::int64_t n) { return static_cast<__mmask16>
 
 FUSEDATTN_INLINE F32 load(const float* p) { return _mm512_loadu_ps(p); }
 FUSEDATTN_INLINE F32 load_some(const float* p, std::int64_t n) { return _mm512_maskz_loadu_ps(first(n), p); }
+// Around the caches, to an address aligned to a vector; visible to other threads after store_fence().
+FUSEDATTN_INLINE void store_around(float* p, F32 x) { _mm512_stream_ps(p, x); }
+FUSEDATTN_INLINE void store_fence() { _mm_sfence(); }
 FUSEDATTN_INLINE void store(float* p, F32 x) { _mm512_storeu_ps(p, x); }
 FUSEDATTN_INLINE void store_some(float* p, F32 x, std::int64_t n) { _mm512_mask_storeu_ps(p, first(n), x); }
 
 FUSEDATTN_INLINE F32 widen_bf16(__m256i bits) {
   return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
 }
-// Round to nearest even on the integer; a NaN keeps its sign and becomes quiet.
-FUSEDATTN_INLINE __m256i narrow_bf16(F32 x) {
+// Round to nearest even on the integer: the upper halves of the words; a NaN keeps its sign and becomes quiet.
+FUSEDATTN_INLINE __m512i round_bf16(F32 x) {
   const __m512i u = _mm512_castps_si512(x);
   const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(u, 16), _mm512_set1_epi32(1));
   const __m512i rounded = _mm512_add_epi32(u, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
   const __m512i quiet = _mm512_or_si512(u, _mm512_set1_epi32(0x400000));
-  const __m512i chosen = _mm512_mask_blend_epi32(_mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q), rounded, quiet);
-  return _mm512_cvtepi32_epi16(_mm512_srli_epi32(chosen, 16));
+  return _mm512_mask_blend_epi32(_mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q), rounded, quiet);
 }
+FUSEDATTN_INLINE __m256i narrow_bf16(F32 x) { return _mm512_cvtepi32_epi16(_mm512_srli_epi32(round_bf16(x), 16)); }
 
 FUSEDATTN_INLINE F32 load(const bf16* p) { return widen_bf16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }
 FUSEDATTN_INLINE F32 load_some(const bf16* p, std::int64_t n) { return widen_bf16(_mm256_maskz_loadu_epi16(first(n), p)); }
+FUSEDATTN_INLINE void store_around(bf16* p, F32 x) { _mm256_stream_si256(reinterpret_cast<__m256i*>(p), narrow_bf16(x)); }
 FUSEDATTN_INLINE void store(bf16* p, F32 x) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), narrow_bf16(x)); }
 FUSEDATTN_INLINE void store_some(bf16* p, F32 x, std::int64_t n) { _mm256_mask_storeu_epi16(p, first(n), narrow_bf16(x)); }
 
 FUSEDATTN_INLINE F32 load(const f16* p) { return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }
 FUSEDATTN_INLINE F32 load_some(const f16* p, std::int64_t n) { return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(first(n), p)); }
+FUSEDATTN_INLINE void store_around(f16* p, F32 x) {
+  _mm256_stream_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
+}
 FUSEDATTN_INLINE void store(f16* p, F32 x) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
 }
 FUSEDATTN_INLINE void store_some(f16* p, F32 x, std::int64_t n) {
   _mm256_mask_storeu_epi16(p, first(n), _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
 }
+
+// Two vectors of bfloat16 apart as even and odd elements, which takes no shuffles; see kernel/merge.inl.
+FUSEDATTN_INLINE void load_pairs(const bf16* p, F32& even, F32& odd) {
+  const __m512i both = _mm512_loadu_si512(p);
+  even = _mm512_castsi512_ps(_mm512_slli_epi32(both, 16));
+  odd = _mm512_castsi512_ps(_mm512_and_si512(both, _mm512_set1_epi32(-65536)));
+}
+FUSEDATTN_INLINE F32 narrow_pairs(F32 even, F32 odd) {
+  const __m512i upper = _mm512_and_si512(round_bf16(odd), _mm512_set1_epi32(-65536));
+  return _mm512_castsi512_ps(_mm512_or_si512(_mm512_srli_epi32(round_bf16(even), 16), upper));
+}
+FUSEDATTN_INLINE void store_pairs(bf16* p, F32 even, F32 odd) { _mm512_storeu_ps(p, narrow_pairs(even, odd)); }
+FUSEDATTN_INLINE void store_pairs_around(bf16* p, F32 even, F32 odd) { _mm512_stream_ps(reinterpret_cast<float*>(p), narrow_pairs(even, odd)); }
 
 // x where the word is below the threshold, 0 elsewhere.
 FUSEDATTN_INLINE F32 keep_below(F32 x, const std::uint16_t* words, std::int32_t threshold) {

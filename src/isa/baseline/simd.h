@@ -42,11 +42,25 @@ FUSEDATTN_INLINE F32 load(const bf16* p) {
   U32 x = {p[0].bits, p[1].bits, p[2].bits, p[3].bits};
   return bits(x << 16);
 }
-FUSEDATTN_INLINE void store(bf16* p, F32 x) {
+FUSEDATTN_INLINE U32 round_bf16(F32 x) {
   const U32 u = bits(x);
-  const U32 rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
-  for (int i = 0; i < kLanes; ++i) p[i].bits = static_cast<std::uint16_t>(x[i] == x[i] ? rounded[i] : 0x7fc0u);
+  return x == x ? u + 0x7fffu + ((u >> 16) & 1u) : U32{} + 0x7fc00000u;
 }
+FUSEDATTN_INLINE void store(bf16* p, F32 x) {
+  const U32 rounded = round_bf16(x);
+  for (int i = 0; i < kLanes; ++i) p[i].bits = static_cast<std::uint16_t>(rounded[i] >> 16);
+}
+// Two vectors of bfloat16 apart as even and odd elements, which takes no shuffles; see kernel/merge.inl. Little endian.
+FUSEDATTN_INLINE void load_pairs(const bf16* p, F32& even, F32& odd) {
+  U32 both;
+  std::memcpy(&both, p, sizeof both);
+  even = bits(both << 16), odd = bits(both & 0xffff0000u);
+}
+FUSEDATTN_INLINE void store_pairs(bf16* p, F32 even, F32 odd) {
+  const U32 both = round_bf16(even) >> 16 | (round_bf16(odd) & 0xffff0000u);
+  std::memcpy(p, &both, sizeof both);
+}
+FUSEDATTN_INLINE void store_pairs_around(bf16* p, F32 even, F32 odd) { store_pairs(p, even, odd); }
 
 // Half precision without hardware: rebias the exponent; subnormals by an exact float32 subtraction or addition.
 FUSEDATTN_INLINE float widen(f16 h) {
@@ -92,6 +106,13 @@ FUSEDATTN_INLINE F32 load(const f16* p) { return F32{widen(p[0]), widen(p[1]), w
 FUSEDATTN_INLINE void store(f16* p, F32 x) {
   for (int i = 0; i < kLanes; ++i) p[i] = narrow(x[i]);
 }
+
+// Around the caches in lanes that have such an instruction.
+template <class T>
+FUSEDATTN_INLINE void store_around(T* p, F32 x) {
+  store(p, x);
+}
+FUSEDATTN_INLINE void store_fence() {}
 
 // x where the word is below the threshold, 0 elsewhere.
 FUSEDATTN_INLINE F32 keep_below(F32 x, const std::uint16_t* words, std::int32_t threshold) {

@@ -4,6 +4,7 @@ from . import torch_npu_arguments as arguments
 from . import torch_npu_call as calls
 from .ascend.registry import INT_MAX
 from .torch_npu_nsa import npu_nsa_compress, npu_nsa_compress_grad
+from .torch_npu_ring import npu_attention_update, npu_ring_attention_update
 from .torch_npu_score import Inputs
 from .torch_npu_score_grad import (
     npu_fusion_attention_grad,
@@ -14,6 +15,7 @@ from .torch_npu_tensors import _npu_dropout_gen_mask, npu_confusion_transpose
 
 __all__ = [
     "_npu_dropout_gen_mask",
+    "npu_attention_update",
     "npu_confusion_transpose",
     "npu_fusion_attention",
     "npu_fusion_attention_grad",
@@ -23,6 +25,7 @@ __all__ = [
     "npu_fusion_attention_v3",
     "npu_nsa_compress",
     "npu_nsa_compress_grad",
+    "npu_ring_attention_update",
 ]
 
 

@@ -1,4 +1,4 @@
-# The commands of this repository. Each makes what it needs, in .venv/ and build/; nothing else is touched.
+# The commands of this repository. Each makes what it needs, in .venv/, .venv-mindspore/ and build/; nothing else is touched.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 SHELL := /bin/bash
@@ -6,6 +6,7 @@ SHELL := /bin/bash
 
 VENV := .venv
 STAMPS := $(VENV)/.stamps
+MINDSPORE_VENV := .venv-mindspore
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 WERROR ?= OFF
 PRESET ?= release
@@ -13,6 +14,10 @@ PRESET ?= release
 # The newest of these that can make a virtual environment; or say `make PYTHON=/path/to/python3 ...`.
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python3.10; do \
 	$$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && echo $$p && break; done)
+
+# MindSpore 2.10 has wheels for CPython 3.10 to 3.12 alone.
+MINDSPORE_PYTHON ?= $(shell for p in $(PYTHON) python3.12 python3.11 python3.10; do \
+	$$p -c 'import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && echo $$p && break; done)
 
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export CMAKE_BUILD_PARALLEL_LEVEL := $(JOBS)
@@ -27,7 +32,7 @@ HAS_CMAKE := cmake --version 2>/dev/null | awk 'NR == 1 { split($$3, v, "."); ex
 .PHONY: help
 help: ## Show this text
 	@echo "make <command>:"
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo "More: PYTHON=python3.12 JOBS=8 make demo;  make test PYTEST_ARGS='-k mask'"
 
 .PHONY: demo
@@ -41,6 +46,16 @@ bench: $(STAMPS)/wheel ## Measure against torch and against this machine's limit
 .PHONY: test
 test: $(STAMPS)/wheel ctest ## Run the C++ tests and the Python tests
 	$(VENV)/bin/python -m pytest tests/python $(PYTEST_ARGS)
+
+.PHONY: test-mindspore
+test-mindspore: $(MINDSPORE_VENV)/.stamps/wheel ## Run the tests of the MindSpore door, in .venv-mindspore
+	$(MINDSPORE_VENV)/bin/python -m pytest tests/mindspore $(PYTEST_ARGS)
+
+.PHONY: mindspore-python
+mindspore-python: # Names the Python of test-mindspore, or says why there is none
+	@if [ -z "$(MINDSPORE_PYTHON)" ]; then echo "MindSpore 2.10 has wheels for CPython 3.10, 3.11 and 3.12 on Linux (x86-64 and" \
+		"aarch64); no such Python that can make a virtual environment was found. MINDSPORE_PYTHON=... names one." >&2; exit 1; fi
+	@echo "$(MINDSPORE_PYTHON)"
 
 .PHONY: ctest
 ctest: build
@@ -56,7 +71,7 @@ wheel: $(STAMPS)/wheel
 
 .PHONY: clean
 clean: ## Remove everything these commands made
-	rm -rf $(VENV) build dist
+	rm -rf $(VENV) $(MINDSPORE_VENV) build dist
 
 $(STAMPS)/venv:
 	@if [ -z "$(PYTHON)" ]; then echo "No Python of version 3.10 or newer that can make a virtual environment was found" \
@@ -76,4 +91,17 @@ $(STAMPS)/wheel: $(STAMPS)/requirements $(SOURCES)
 	rm -rf dist
 	$(VENV)/bin/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
 	$(VENV)/bin/python -m pip install --quiet --no-deps --force-reinstall dist/fusedattn-*.whl
+	touch $@
+
+$(MINDSPORE_VENV)/.stamps/requirements: requirements/mindspore.txt
+	@$(MAKE) mindspore-python >/dev/null
+	rm -rf $(MINDSPORE_VENV)
+	$(MINDSPORE_PYTHON) -m venv $(MINDSPORE_VENV)
+	$(MINDSPORE_VENV)/bin/python -m pip install $(QUIET) -r requirements/mindspore.txt || \
+		{ echo "MindSpore could not be installed for $$($(MINDSPORE_VENV)/bin/python -V) on $$(uname -sm); see above." >&2; exit 1; }
+	mkdir -p $(@D)
+	touch $@
+
+$(MINDSPORE_VENV)/.stamps/wheel: $(MINDSPORE_VENV)/.stamps/requirements $(STAMPS)/wheel
+	$(MINDSPORE_VENV)/bin/python -m pip install --quiet --no-deps --force-reinstall dist/fusedattn-*.whl
 	touch $@

@@ -11,6 +11,8 @@
 #include <utility>
 #include <vector>
 
+#include "terms.h"
+
 namespace fusedattn::tests {
 
 using std::int64_t;
@@ -25,6 +27,7 @@ struct Bytes {
   bool per_head = true;
   bool per_row = true;
   int32_t meaning = FUSEDATTN_NONZERO_HIDES;
+  bool whole = false;  // packed: one matrix for all sequences, at the rows and columns of the tensors
 };
 
 inline constexpr fusedattn_band kNoBand{FUSEDATTN_UNBOUNDED, FUSEDATTN_UNBOUNDED};
@@ -46,6 +49,10 @@ struct Case {
   std::vector<int64_t> q_ends = {};  // packed: cumulative ends
   std::vector<int64_t> kv_ends = {};
   double scale = NAN;  // NAN: 1 / sqrt(dim)
+  std::vector<fusedattn_band> bands = {};  // one more per sequence
+  std::vector<int64_t> prefix = {};        // per sequence
+  ScoreTerms terms = {};
+  StatsForm stats = {};
 };
 
 inline bool packed(const Case& c) { return !c.q_ends.empty() || !c.kv_ends.empty(); }
@@ -87,11 +94,36 @@ inline bool byte_hides(const Bytes& bytes, int64_t b, int64_t n, int64_t i, int6
   return mixed % 3 == 0;
 }
 
+inline bool hidden_by_byte(const Case& c, const Sequence& s, int64_t b, int64_t n, int64_t i, int64_t j) {
+  if (!c.bytes.present) return false;
+  return c.bytes.whole ? byte_hides(c.bytes, 0, n, s.q_begin + i, s.kv_begin + j) : byte_hides(c.bytes, b, n, i, j);
+}
+
+// The edges that hold in a sequence: those of its own band from the top left, and its prefix.
+inline fusedattn_band band_of(const Case& c, int64_t b) {
+  return c.bands.empty() ? kNoBand : c.bands[static_cast<std::size_t>(b)];
+}
+inline int64_t prefix_of(const Case& c, int64_t b) {
+  return c.prefix.empty() ? 0 : c.prefix[static_cast<std::size_t>(b)];
+}
+
 // Whether row i of query head n sees column j, both counted within sequence b. The definition of the mask.
 inline bool sees(const Case& c, int64_t b, int64_t n, int64_t i, int64_t j) {
   const Sequence s = sequence_of(c, b);
-  return inside(c.top_left, 0, i, j) && inside(c.bottom_right, s.kv_len - s.q_len, i, j) &&
-         !(c.bytes.present && byte_hides(c.bytes, b, n, i, j));
+  const bool in_bands = inside(c.top_left, 0, i, j) && inside(c.bottom_right, s.kv_len - s.q_len, i, j) &&
+                        inside(band_of(c, b), 0, i, j);
+  return (in_bands || j < prefix_of(c, b)) && !hidden_by_byte(c, s, b, n, i, j);
+}
+
+// The columns that bands and prefix show to a row, as first and last.
+inline std::pair<int64_t, int64_t> columns_of(const Case& c, int64_t b, const Sequence& s, int64_t i) {
+  int64_t first = 0, last = s.kv_len - 1;
+  for (const auto& [band, shift] : {std::pair{c.top_left, int64_t{0}}, std::pair{c.bottom_right, s.kv_len - s.q_len},
+                                    std::pair{band_of(c, b), int64_t{0}}}) {
+    if (band.left != FUSEDATTN_UNBOUNDED) first = std::max(first, i + shift - band.left);
+    if (band.right != FUSEDATTN_UNBOUNDED) last = std::min(last, i + shift + band.right);
+  }
+  return {first, std::max(last, std::min(prefix_of(c, b), s.kv_len) - 1)};
 }
 
 // The number of (row, column) pairs seen, summed over sequences and query heads.
@@ -100,14 +132,9 @@ inline int64_t visible_area(const Case& c) {
   for (int64_t b = 0; b < c.batch; ++b) {
     const Sequence s = sequence_of(c, b);
     for (int64_t i = 0; i < s.q_len; ++i) {
-      int64_t first = 0, last = s.kv_len - 1;
-      for (const auto& [band, shift] :
-           {std::pair{c.top_left, int64_t{0}}, std::pair{c.bottom_right, s.kv_len - s.q_len}}) {
-        if (band.left != FUSEDATTN_UNBOUNDED) first = std::max(first, i + shift - band.left);
-        if (band.right != FUSEDATTN_UNBOUNDED) last = std::min(last, i + shift + band.right);
-      }
+      const auto [first, last] = columns_of(c, b, s, i);
       for (int64_t n = 0; c.bytes.present && n < c.q_heads; ++n) {
-        for (int64_t j = first; j <= last; ++j) area += !byte_hides(c.bytes, b, n, i, j);
+        for (int64_t j = first; j <= last; ++j) area += !hidden_by_byte(c, s, b, n, i, j);
       }
       if (!c.bytes.present) area += std::max<int64_t>(0, last - first + 1) * c.q_heads;
     }

@@ -10,7 +10,53 @@ Case alone(const Case& c, int64_t b) {
   const Sequence s = sequence_of(c, b);
   Case one = c;
   one.batch = 1, one.q_len = s.q_len, one.kv_len = s.kv_len, one.q_ends.clear(), one.kv_ends.clear();
+  if (!c.bands.empty()) one.bands = {band_of(c, b)};
+  if (!c.prefix.empty()) one.prefix = {prefix_of(c, b)};
+  one.bytes.whole = one.stats.blocks = false;
+  if (present(c.terms.dropout)) one.terms.dropout.bits = true;  // elsewhere in the stream
+  if (c.terms.bias.form == BiasForm::blocks) one.terms.bias.form = BiasForm::strided;
+  if (c.terms.alibi.first_sequence && b > 0) one.terms.alibi.q_start = one.terms.alibi.kv_start = 0;
   return one;
+}
+
+// The score terms of sequence b, and its mask bytes, for the case of that sequence alone.
+void copy_terms(const Tensors& whole, int64_t b, const Tensors& one, fusedattn_problem& problem) {
+  const Case& c = whole.c;
+  const Sequence s = sequence_of(c, b);
+  const fusedattn_mask& mask = whole.problem().mask;
+  const int64_t begin = c.bytes.whole ? s.q_begin * mask.row_stride + s.kv_begin : b * mask.batch_stride;
+  if (c.bytes.present) {
+    problem.mask.bytes = mask.bytes + begin;
+    problem.mask.batch_stride = 0, problem.mask.head_stride = mask.head_stride, problem.mask.row_stride = mask.row_stride;
+  }
+  if (c.terms.alibi.present) {
+    problem.alibi.slopes = whole.problem().alibi.slopes + (c.terms.alibi.per_sequence ? b * c.q_heads : 0);
+  }
+  const auto pairs = [&](const auto& visit) {
+    for (int64_t n = 0; n < c.q_heads; ++n)
+      for (int64_t i = 0; i < s.q_len; ++i)
+        for (int64_t j = 0; j < s.kv_len; ++j) visit(n, i, j);
+  };
+  if (present(c.terms.bias))
+    pairs([&](auto n, auto i, auto j) {
+      const std::size_t unit = format_of(one.terms.bias.dtype).bytes;
+      if (sees(c, b, n, i, j)) std::memcpy(one.terms.bias_at(0, n, i, j), whole.terms.bias_at(b, n, i, j), unit);
+    });
+  if (!present(c.terms.dropout)) return;
+  std::fill_n(one.terms.bits.data(), one.terms.bits.size(), std::byte{0});
+  pairs([&](auto n, auto i, auto j) {
+    const auto e = static_cast<std::size_t>(dropout_element(one.c, 0, n, i, j));
+    if (whole.terms.keeps(b, n, i, j)) one.terms.bits.data()[e / 8] |= static_cast<std::byte>(1 << e % 8);
+  });
+}
+
+void check_same_statistics(const char* what, const Tensors& whole, const Tensor& a, int64_t b, const Tensors& one,
+                           const Tensor& other) {
+  for (int64_t n = 0; n < one.c.q_heads; ++n)
+    for (int64_t i = 0; i < one.c.q_len; ++i)
+      for (int64_t lane = 0; lane < one.c.stats.lanes; ++lane)
+        if (whole.stat(a, b, n, i, lane) != one.stat(other, 0, n, i, lane))
+          return check::complain(__FILE__, __LINE__, std::string(what) + ": differs from the batch");
 }
 
 // Copies the rows from `begin` of sequence `batch` into the whole of `to`.
@@ -71,7 +117,9 @@ TEST(nothing_is_written_between_rows) {
     c.layout = Layout::gaps;
     const Tensors t(c, dtype);
     if (!run_both(t.problem(), options)) return;
-    for (const Tensor* tensor : {&t.out, &t.max, &t.sum, &t.dq, &t.dk, &t.dv}) check_gaps("a result", *tensor);
+    for (const Tensor* tensor : {&t.out, &t.max, &t.sum, &t.dq, &t.dk, &t.dv, &t.terms.d_bias}) {
+      check_gaps("a result", *tensor);
+    }
   });
 }
 
@@ -111,11 +159,11 @@ TEST(a_sequence_alone_gives_the_bits_it_has_in_a_batch) {
       copy_rows(whole.q, batch, s.q_begin, one.q), copy_rows(whole.d_out, batch, s.q_begin, one.d_out);
       copy_rows(whole.k, batch, s.kv_begin, one.k), copy_rows(whole.v, batch, s.kv_begin, one.v);
       fusedattn_problem problem = one.problem();
-      if (c.bytes.present) problem.mask.bytes = whole.bytes.data() + b * whole.problem().mask.batch_stride;
+      copy_terms(whole, b, one, problem);
       if (!run_both(problem, options)) return;
       check_same_rows("out", whole.out, batch, s.q_begin, one.out);
-      check_same_rows("max", whole.max, batch, s.q_begin, one.max);
-      check_same_rows("sum", whole.sum, batch, s.q_begin, one.sum);
+      check_same_statistics("max", whole, whole.max, b, one, one.max);
+      check_same_statistics("sum", whole, whole.sum, b, one, one.sum);
       check_same_rows("dq", whole.dq, batch, s.q_begin, one.dq);
       check_same_rows("dk", whole.dk, batch, s.kv_begin, one.dk);
       check_same_rows("dv", whole.dv, batch, s.kv_begin, one.dv);
@@ -131,6 +179,7 @@ TEST(gradients_that_nobody_wants_may_be_null) {
       const Tensors some(c, dtype);
       fusedattn_problem problem = some.problem();
       problem.out = t.problem().out, problem.stats = t.problem().stats;
+      if (wanted & 1) problem.d_bias.data = problem.d_sink = nullptr;
       if (!(wanted & 1)) problem.dq.data = nullptr;
       if (!(wanted & 2)) problem.dk.data = nullptr;
       if (!(wanted & 4)) problem.dv.data = nullptr;
@@ -138,6 +187,8 @@ TEST(gradients_that_nobody_wants_may_be_null) {
       if (wanted & 1) CHECK(some.dq.bytes() == t.dq.bytes());
       if (wanted & 2) CHECK(some.dk.bytes() == t.dk.bytes());
       if (wanted & 4) CHECK(some.dv.bytes() == t.dv.bytes());
+      if (!(wanted & 1)) CHECK(some.terms.d_bias.bytes() == t.terms.d_bias.bytes());
+      if (!(wanted & 1)) CHECK(bytes_of(some.terms.d_sink) == bytes_of(t.terms.d_sink));
     }
   });
 }

@@ -5,6 +5,7 @@
 
 #include "calls.h"
 #include "tensors.h"
+#include "term_cases.h"
 
 namespace fusedattn::tests {
 
@@ -34,24 +35,43 @@ inline std::vector<Case> contract_cases() {
   return cases;
 }
 
+// Cases that reach everything that joins the scores or the probabilities.
+inline std::vector<Case> term_contract_cases() {
+  std::vector<Case> cases{all_terms_padded(), all_terms_packed(), all_terms_long()};
+  Case c = padded_base("diagonal");
+  c.bottom_right = kCausal, c.terms.bias = {.form = BiasForm::diagonal}, c.terms.dropout = {.keep_prob = 0.5, .seed = 3};
+  cases.push_back(c);
+  return cases;
+}
+
 // body(case, dtype, lane) as a test of its own, for everything that runs.
 template <class Body>
-void for_all(const std::string& name, const Body& body) {
+void for_all(const std::string& name, const std::vector<Case>& cases, const Body& body) {
   for (const std::string& lane : runnable_lanes(name))
     for (const int32_t dtype : kTypes)
-      for (const Case& c : contract_cases()) {
+      for (const Case& c : cases) {
         check::run(name + "/" + c.name + "/" + format_of(dtype).name + "/" + lane,
                    [&] { body(c, dtype, options_for(lane.c_str())); });
       }
 }
 
+template <class Body>
+void for_all(const std::string& name, const Body& body) {
+  std::vector<Case> cases = contract_cases();
+  for (const Case& c : term_contract_cases()) cases.push_back(c);
+  for_all(name, cases, body);
+}
+
+inline std::vector<std::byte> bytes_of(const Memory& memory) { return {memory.data(), memory.data() + memory.size()}; }
+
 // Whatever a call wrote, in the order sequence, head, row, feature.
 inline std::vector<std::vector<std::byte>> results(const Tensors& t) {
-  return {t.out.bytes(), t.max.bytes(), t.sum.bytes(), t.dq.bytes(), t.dk.bytes(), t.dv.bytes()};
+  return {t.out.bytes(), t.max.bytes(), t.sum.bytes(),          t.dq.bytes(),
+          t.dk.bytes(), t.dv.bytes(), t.terms.d_bias.bytes(), bytes_of(t.terms.d_sink)};
 }
 
 inline void check_same_results(const Tensors& a, const Tensors& b) {
-  const char* names[] = {"out", "max", "sum", "dq", "dk", "dv"};
+  const char* names[] = {"out", "max", "sum", "dq", "dk", "dv", "d_bias", "d_sink"};
   const auto have = results(a), want = results(b);
   for (std::size_t r = 0; r < have.size(); ++r) {
     if (have[r] != want[r]) check::complain(__FILE__, __LINE__, std::string(names[r]) + ": the bytes differ");

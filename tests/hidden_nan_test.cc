@@ -21,6 +21,28 @@ TEST(what_nobody_sees_may_be_nan) {
   });
 }
 
+// A bias that nobody sees may hold anything: that of hidden pairs, and that between rows.
+TEST(a_bias_that_nobody_sees_may_be_nan) {
+  for_all("unseen bias", term_contract_cases(), [](const Case& c, int32_t dtype, const fusedattn_options& options) {
+    const Tensors clean(c, dtype), dirty(c, dtype);
+    const TermTensors& terms = dirty.terms;
+    if (!present(c.terms.bias)) return;
+    std::vector<bool> seen(static_cast<std::size_t>(terms.bias.elements));
+    for (int64_t b = 0; b < c.batch; ++b) {
+      const Sequence s = sequence_of(c, b);
+      for (int64_t n = 0; n < c.q_heads; ++n)
+        for (int64_t i = 0; i < s.q_len; ++i)
+          for (int64_t j = 0; j < s.kv_len; ++j)
+            if (sees(c, b, n, i, j)) seen[static_cast<std::size_t>(terms.bias_element(b, n, i, j))] = true;
+    }
+    const std::size_t unit = format_of(terms.bias.dtype).bytes;
+    for (std::size_t e = 0; e < seen.size(); ++e)
+      if (!seen[e]) std::memset(terms.bias.memory.data() + e * unit, 0xFF, unit);
+    CHECK(std::count(seen.begin(), seen.end(), false) > 0 || c.name == "all_terms_long" || c.name == "diagonal");
+    if (run_both(clean.problem(), options) && run_both(dirty.problem(), options)) check_same_results(dirty, clean);
+  });
+}
+
 // A value that one row sees reaches no other row.
 TEST(nan_reaches_only_rows_that_see_it) {
   for_all("seen NaN", [](const Case& c, int32_t dtype, const fusedattn_options& options) {

@@ -4,17 +4,11 @@
 
 #include "calls.h"
 #include "golden.h"
+#include "term_cases.h"
 
 using namespace fusedattn::tests;
 
 namespace {
-
-// Arithmetic in float32 leaves about 2e-6 of the largest element behind whatever the storage type. A lane that
-// multiplies bfloat16 directly also rounds probabilities and score gradients to 8 bits, half a unit of which is 2^-9.
-Tolerance tolerance_of(const std::string& lane, int32_t dtype) {
-  const bool dot = dtype == FUSEDATTN_BFLOAT16 && lane.find("bf16") != std::string::npos;
-  return dot ? Tolerance{.arithmetic = 1.0 / 256, .cancelled = 1e-4} : Tolerance{.arithmetic = 2e-6, .cancelled = 1e-6};
-}
 
 void hold_to_reference(const Case& c, int32_t dtype, const std::vector<std::string>& lanes) {
   const std::vector<GoldenHead> golden = golden_of(Tensors(c, dtype));
@@ -37,7 +31,9 @@ int main(int argc, char** argv) {
   const char* most = std::getenv("FUSEDATTN_TEST_MFLOPS");
   const double most_flops = most != nullptr ? 1e6 * std::atof(most) : INFINITY;
   const std::vector<std::string> lanes = runnable_lanes("numerics");
-  for (const Case& c : numerics_cases()) {
+  std::vector<Case> cases = numerics_cases();
+  for (const Case& c : term_cases()) cases.push_back(c);
+  for (const Case& c : cases) {
     if (c.name.find(filter) == std::string::npos || forward_flops(c) + backward_flops(c) > most_flops) continue;
     for (const int32_t dtype : {FUSEDATTN_FLOAT32, FUSEDATTN_BFLOAT16, FUSEDATTN_FLOAT16}) {
       hold_to_reference(c, dtype, lanes);

@@ -1,51 +1,76 @@
 // reference_test.cc: the reference itself. Gradients against finite differences, identities of softmax, laws of merge.
-#include "check.h"
 #include "golden.h"
-#include "reference/backward.h"
 #include "reference/merge.h"
+#include "term_cases.h"
 
 using namespace fusedattn::tests;
+namespace reference = fusedattn::reference;
 
 namespace {
 
 // sum(out * d_out), the number whose gradients the backward computes.
 template <class Sees>
 double objective(const Head& head, const Matrix& d_out, const Sees& visible) {
-  return fusedattn::reference::dot(fusedattn::reference::attention(head, visible).out.values.data(),
+  return reference::dot(reference::attention(head, visible).out.values.data(),
                                    d_out.values.data(), d_out.rows * d_out.cols);
 }
 
-// Central differences in every element of `parameter`, a matrix inside head.
+// The central difference of the objective in one number inside head.
 template <class Sees>
-void check_gradient(Head& head, Matrix& parameter, const Matrix& gradient, const Matrix& d_out, const Sees& visible) {
-  const double step = 1e-5;
+double difference(const Head& head, double& parameter, const Matrix& d_out, const Sees& visible) {
+  const double step = 1e-5, middle = parameter;
+  parameter = middle + step;
+  const double above = objective(head, d_out, visible);
+  parameter = middle - step;
+  const double below = objective(head, d_out, visible);
+  parameter = middle;
+  return (above - below) / (2 * step);
+}
+
+// Every element of `parameter`, a matrix inside head.
+template <class Sees>
+void check_gradient(const Head& head, Matrix& parameter, const Matrix& gradient, const Matrix& d_out, const Sees& visible) {
+  CHECK_EQ(gradient.values.size(), parameter.values.size());
   for (std::size_t e = 0; e < parameter.values.size(); ++e) {
-    const double middle = parameter.values[e];
-    parameter.values[e] = middle + step;
-    const double above = objective(head, d_out, visible);
-    parameter.values[e] = middle - step;
-    const double below = objective(head, d_out, visible);
-    parameter.values[e] = middle;
-    CHECK_NEAR(gradient.values[e], (above - below) / (2 * step), 1e-8);
+    CHECK_NEAR(gradient.values[e], difference(head, parameter.values[e], d_out, visible), 1e-8);
   }
+}
+
+// The gradients of every query head of a case.
+void check_gradients(const Case& c) {
+  const Tensors t(c, FUSEDATTN_FLOAT32);
+  for (int64_t b = 0; b < c.batch; ++b)
+    for (int64_t n = 0; n < c.q_heads; ++n) {
+      const Sequence s = sequence_of(c, b);
+      Head head = head_of(t, b, n);
+      const Matrix d_out = matrix_of(t.d_out, packed(c) ? 0 : b, n, s.q_begin, s.q_len);
+      const auto visible = visible_to(c, b, n);
+      const Gradients grad = reference::backward(head, reference::attention(head, visible), d_out, visible);
+      check_gradient(head, head.q, grad.dq, d_out, visible);
+      check_gradient(head, head.k, grad.dk, d_out, visible);
+      check_gradient(head, head.v, grad.dv, d_out, visible);
+      check_gradient(head, head.terms.bias, grad.d_bias, d_out, visible);
+      if (c.terms.sink) CHECK_NEAR(grad.d_sink, difference(head, head.terms.sink, d_out, visible), 1e-8);
+      if (!c.terms.sink) CHECK_EQ(grad.d_sink, 0.0);
+    }
 }
 
 const Case kSmall{.name = "small", .q_len = 6, .kv_len = 9, .dim = 4, .dim_v = 3};
 
 // Attention over the columns [begin, end) alone.
 Forward part(const Head& head, const Case& c, int64_t begin, int64_t end) {
-  return fusedattn::reference::attention(
+  return reference::attention(
       head, [&](int64_t i, int64_t j) { return begin <= j && j < end && sees(c, 0, 0, i, j); });
 }
 
 // The first `empty` rows see nothing, the others something.
 void check_empty_rows(const Case& c, int64_t empty) {
   const GoldenHead golden = golden_head(Tensors(c, FUSEDATTN_FLOAT32), 0, 0);
-  const Gradients grad = fusedattn::reference::backward(golden.head, golden.forward, golden.d_out, visible_to(c, 0, 0));
+  const Gradients grad = reference::backward(golden.head, golden.forward, golden.d_out, visible_to(c, 0, 0));
   for (int64_t i = 0; i < c.q_len; ++i) {
     const auto at = static_cast<std::size_t>(i);
-    CHECK_EQ(golden.forward.max[at] == fusedattn::reference::kEmptyMax, i < empty);
-    CHECK_EQ(golden.forward.sum[at] == fusedattn::reference::kEmptySum, i < empty);
+    CHECK_EQ(golden.forward.max[at] == reference::kEmptyMax, i < empty);
+    CHECK_EQ(golden.forward.sum[at] == reference::kEmptySum, i < empty);
     for (int64_t d = 0; i < empty && d < c.dim_v; ++d) CHECK_EQ(golden.forward.out.row(i)[d], 0.0);
     for (int64_t d = 0; i < empty && d < c.dim; ++d) CHECK_EQ(grad.dq.row(i)[d], 0.0);
   }
@@ -65,15 +90,25 @@ TEST(gradients_equal_finite_differences) {
   for (const fusedattn_band& band : {kNoBand, kCausal, fusedattn_band{2, -1}, fusedattn_band{-4, 4}}) {
     Case c = kSmall;
     c.bottom_right = band;
-    const Tensors t(c, FUSEDATTN_FLOAT32);
-    Head head = head_of(t, 0, 0);
-    const Matrix d_out = matrix_of(t.d_out, 0, 0, 0, c.q_len);
-    const auto visible = [&](int64_t i, int64_t j) { return sees(c, 0, 0, i, j); };
-    const Gradients grad =
-        fusedattn::reference::backward(head, fusedattn::reference::attention(head, visible), d_out, visible);
-    check_gradient(head, head.q, grad.dq, d_out, visible);
-    check_gradient(head, head.k, grad.dk, d_out, visible);
-    check_gradient(head, head.v, grad.dv, d_out, visible);
+    check_gradients(c);
+  }
+}
+
+// Every term alone and all at once, at a size where differences are quick.
+TEST(gradients_of_every_term_equal_finite_differences) {
+  for (const Case& from : term_cases()) {
+    Case c = from;
+    if (packed(c)) {
+      c.batch = 4, c.q_ends = {1, 1, 5, 8}, c.kv_ends = {2, 4, 4, 10}, c.q_len = 9, c.kv_len = 11;
+      if (!c.bands.empty()) c.bands = {kNoBand, {1, 1}, {0, 0}, {3, 2}};
+      if (!c.prefix.empty()) c.prefix = {1, 0, 3, 4};
+    } else {
+      c.q_len = std::min<int64_t>(c.q_len, 6), c.kv_len = std::min<int64_t>(c.kv_len, 7);
+    }
+    for (fusedattn_band* band : {&c.top_left, &c.bottom_right})
+      if (band->right != FUSEDATTN_UNBOUNDED) band->right = std::clamp<int64_t>(band->right, -2, 3);
+    c.q_heads = 2, c.kv_heads = 1, c.dim = 3, c.dim_v = 2;
+    check::run(c.name, [&] { check_gradients(c); });
   }
 }
 
@@ -100,13 +135,13 @@ TEST(merging_any_split_of_the_columns_equals_the_whole) {
   const Forward whole = part(head, c, 0, 9);
   for (int64_t split = 0; split <= 9; ++split) {
     const Forward left = part(head, c, 0, split), right = part(head, c, split, 9);
-    check_same(fusedattn::reference::merge({left, right}), whole);
-    check_same(fusedattn::reference::merge({right, left}), whole);
+    check_same(reference::merge({left, right}), whole);
+    check_same(reference::merge({right, left}), whole);
   }
   const Forward a = part(head, c, 0, 2), b = part(head, c, 2, 5), d = part(head, c, 5, 9);
-  check_same(fusedattn::reference::merge({a, b, d}), whole);
-  check_same(fusedattn::reference::merge({fusedattn::reference::merge({a, b}), d}), whole);
-  check_same(fusedattn::reference::merge({a, fusedattn::reference::merge({b, d})}), whole);
+  check_same(reference::merge({a, b, d}), whole);
+  check_same(reference::merge({reference::merge({a, b}), d}), whole);
+  check_same(reference::merge({a, reference::merge({b, d})}), whole);
 }
 
 TEST(storage_types_round_trip) {
@@ -125,7 +160,9 @@ TEST(storage_types_round_trip) {
 }
 
 TEST(visible_area_counts_what_is_seen) {
-  for (const Case& c : numerics_cases()) {
+  std::vector<Case> cases = numerics_cases();
+  for (const Case& c : term_cases()) cases.push_back(c);
+  for (const Case& c : cases) {
     int64_t area = 0;
     for (int64_t b = 0; b < c.batch; ++b) {
       const Sequence s = sequence_of(c, b);

@@ -1,81 +1,14 @@
-// tensors.h: the tensors of a case in its layout and type, filled with reproducible numbers, and the problem over them.
+// tensors.h: the tensors of a case and the problem over them.
 #ifndef FUSEDATTN_TESTS_TENSORS_H
 #define FUSEDATTN_TESTS_TENSORS_H
 
 #include <fusedattn/fusedattn.h>
 
-#include <array>
 #include <vector>
 
-#include "cases.h"
-#include "memory.h"
-#include "storage.h"
+#include "term_tensors.h"
 
 namespace fusedattn::tests {
-
-// A tensor [batch, heads, rows, dim] in some layout. A packed tensor has batch 1 here.
-struct Tensor {
-  int32_t dtype = FUSEDATTN_FLOAT32;
-  int64_t batch = 0, heads = 0, rows = 0, dim = 0;
-  int64_t batch_stride = 0, head_stride = 0, row_stride = 0, elements = 0;
-  Memory memory;
-
-  Tensor() = default;
-  Tensor(int32_t dtype, std::array<int64_t, 4> shape, Layout layout, Place place = Place::anywhere)
-      : dtype(dtype), batch(shape[0]), heads(shape[1]), rows(shape[2]), dim(shape[3]) {
-    const int64_t row_gap = layout == Layout::gaps ? 5 : 0, gap = layout == Layout::gaps ? 3 : 0;
-    if (layout == Layout::bsnd) {
-      head_stride = dim, row_stride = heads * dim, batch_stride = rows * row_stride;
-    } else if (layout == Layout::sbnd) {
-      head_stride = dim, batch_stride = heads * dim, row_stride = batch * batch_stride;
-    } else {
-      row_stride = dim + row_gap, head_stride = rows * row_stride + gap, batch_stride = heads * head_stride + gap;
-    }
-    elements = layout == Layout::sbnd ? rows * row_stride : batch * batch_stride;
-    memory = Memory(static_cast<std::size_t>(elements) * format_of(dtype).bytes, place);
-  }
-
-  std::byte* at(int64_t b, int64_t n, int64_t i, int64_t d) const {
-    const int64_t index = b * batch_stride + n * head_stride + i * row_stride + d;
-    return memory.data() + static_cast<std::size_t>(index) * format_of(dtype).bytes;
-  }
-  double get(int64_t b, int64_t n, int64_t i, int64_t d) const { return load(dtype, at(b, n, i, d)); }
-  void set(int64_t b, int64_t n, int64_t i, int64_t d, double value) const { store(dtype, at(b, n, i, d), value); }
-  fusedattn_view view() const { return {memory.data(), batch_stride, head_stride, row_stride}; }
-
-  // f(b, n, i, d) for every element.
-  template <class F>
-  void each(const F& f) const {
-    for (int64_t b = 0; b < batch; ++b)
-      for (int64_t n = 0; n < heads; ++n)
-        for (int64_t i = 0; i < rows; ++i)
-          for (int64_t d = 0; d < dim; ++d) f(b, n, i, d);
-  }
-
-  // The bytes of the elements in the order b, n, i, d: the same for every layout that holds the same numbers.
-  std::vector<std::byte> bytes() const {
-    std::vector<std::byte> result;
-    result.reserve(static_cast<std::size_t>(batch * heads * rows * dim) * format_of(dtype).bytes);
-    each([&](auto b, auto n, auto i, auto d) {
-      const std::byte* from = at(b, n, i, d);
-      result.insert(result.end(), from, from + format_of(dtype).bytes);
-    });
-    return result;
-  }
-
-  // Numbers in (-2, 2), bell shaped, that depend on seed and position alone, not on layout or on what else there is.
-  void fill(std::uint64_t seed) const {
-    each([&](auto b, auto n, auto i, auto d) {
-      std::uint64_t bits = seed * 0x9E3779B97F4A7C15u;
-      for (const int64_t part : {b, n, i, d}) {
-        bits = (bits ^ static_cast<std::uint64_t>(part)) * 0xBF58476D1CE4E5B9u;
-        bits ^= bits >> 29;
-      }
-      const double sum = static_cast<double>((bits & 0xFFFF) + (bits >> 16 & 0xFFFF) + (bits >> 32 & 0xFFFF));
-      set(b, n, i, d, sum / 49152.0 - 2.0);
-    });
-  }
-};
 
 // Every tensor of a case.
 struct Tensors {
@@ -83,6 +16,7 @@ struct Tensors {
   int32_t dtype;
   Tensor q, k, v, out, d_out, dq, dk, dv, max, sum;
   std::vector<std::uint8_t> bytes;
+  TermTensors terms;
 
   Tensors(const Case& c, int32_t dtype, Place place = Place::anywhere) : c(c), dtype(dtype) {
     const int64_t batch = packed(c) ? 1 : c.batch;
@@ -93,7 +27,11 @@ struct Tensors {
     k = make(dtype, c.kv_heads, c.kv_len, c.dim), dk = make(dtype, c.kv_heads, c.kv_len, c.dim);
     v = make(dtype, c.kv_heads, c.kv_len, c.dim_v), dv = make(dtype, c.kv_heads, c.kv_len, c.dim_v);
     out = make(dtype, c.q_heads, c.q_len, c.dim_v), d_out = make(dtype, c.q_heads, c.q_len, c.dim_v);
-    max = make(FUSEDATTN_FLOAT32, c.q_heads, c.q_len, 1), sum = make(FUSEDATTN_FLOAT32, c.q_heads, c.q_len, 1);
+    for (Tensor* statistic : {&max, &sum}) {
+      *statistic = c.stats.blocks ? Tensor(FUSEDATTN_FLOAT32, {1, 1, c.q_heads * c.q_len, c.stats.lanes}, Layout::bnsd, place)
+                                  : make(FUSEDATTN_FLOAT32, c.q_heads, c.q_len, c.stats.lanes);
+    }
+    terms = TermTensors(c, dtype, place);
     std::uint64_t seed = 1;
     for (const Tensor* input : {&q, &k, &v, &d_out}) input->fill(seed++);
     if (c.bytes.present) write_bytes();
@@ -101,7 +39,7 @@ struct Tensors {
 
   // [sequence, head, row, column]; an axis that the mask lacks has length 1.
   void write_bytes() {
-    for (int64_t b = 0; b < (c.bytes.per_sequence ? c.batch : 1); ++b)
+    for (int64_t b = 0; b < (c.bytes.per_sequence && !c.bytes.whole ? c.batch : 1); ++b)
       for (int64_t n = 0; n < (c.bytes.per_head ? c.q_heads : 1); ++n)
         for (int64_t i = 0; i < (c.bytes.per_row ? c.q_len : 1); ++i)
           for (int64_t j = 0; j < c.kv_len; ++j) {
@@ -109,6 +47,13 @@ struct Tensors {
             const bool zero = hides == (c.bytes.meaning == FUSEDATTN_NONZERO_SHOWS);
             bytes.push_back(zero ? 0 : static_cast<std::uint8_t>(j % 2 ? 1 : 128));
           }
+  }
+
+  // Lane `lane` of max or sum of a row of sequence b.
+  double stat(const Tensor& statistic, int64_t b, int64_t n, int64_t i, int64_t lane = 0) const {
+    const Sequence s = sequence_of(c, b);
+    if (c.stats.blocks) return statistic.get(0, 0, c.q_heads * s.q_begin + n * s.q_len + i, lane);
+    return statistic.get(packed(c) ? 0 : b, n, s.q_begin + i, lane);
   }
 
   fusedattn_problem problem() const {
@@ -119,8 +64,10 @@ struct Tensors {
     if (packed(c)) p.q_ends = c.q_ends.data(), p.kv_ends = c.kv_ends.data();
     p.scale = scale_of(c);
     p.mask.top_left = c.top_left, p.mask.bottom_right = c.bottom_right;
+    if (!c.bands.empty()) p.mask.bands = c.bands.data();
+    if (!c.prefix.empty()) p.mask.prefix = c.prefix.data();
     if (c.bytes.present) {
-      p.mask.bytes = bytes.data(), p.mask.meaning = c.bytes.meaning;
+      p.mask.bytes = bytes.data(), p.mask.meaning = c.bytes.meaning, p.mask.whole = c.bytes.whole;
       const int64_t head = c.kv_len * (c.bytes.per_row ? c.q_len : 1);
       p.mask.row_stride = c.bytes.per_row ? c.kv_len : 0;
       p.mask.head_stride = c.bytes.per_head ? head : 0;
@@ -129,7 +76,8 @@ struct Tensors {
     p.q = q.view(), p.k = k.view(), p.v = v.view(), p.out = out.view(), p.d_out = d_out.view();
     p.dq = dq.view(), p.dk = dk.view(), p.dv = dv.view();
     p.stats = {reinterpret_cast<float*>(max.memory.data()), reinterpret_cast<float*>(sum.memory.data()),
-               max.batch_stride, max.head_stride, max.row_stride, 1, 0};
+               max.batch_stride, max.head_stride, max.row_stride, c.stats.lanes, c.stats.blocks};
+    terms.write(p);
     return p;
   }
 };

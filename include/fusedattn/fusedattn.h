@@ -73,7 +73,8 @@ typedef struct fusedattn_mask {
   fusedattn_band bottom_right; /* shift = kv_len - q_len: the diagonal ends at the last row and column */
   const fusedattn_band* bands; /* optional, one more band per sequence, from the top left */
   const int64_t* prefix;       /* optional, per sequence: every row sees the columns before it; all bands must be unbounded left */
-  const uint8_t* bytes;        /* optional, one byte per (sequence, head, row, column); strides in bytes, 0 repeats */
+  const uint8_t* bytes;        /* optional, one byte per (sequence, head, row, column); strides in bytes, 0 repeats. Packed: what */
+                               /* sequences share has the rows and columns of the longest */
   int64_t batch_stride;
   int64_t head_stride;
   int64_t row_stride;
@@ -196,6 +197,37 @@ typedef struct fusedattn_merge_problem {
   int32_t log_sum_exp;      /* 1: stats.max holds max + log(sum), stats.sum is neither read nor written; result.stats.max may be NULL */
 } fusedattn_merge_problem;
 
+/* Token compression of native sparse attention. Sequence b, L tokens long, has windows 0 .. (L - block) / stride (none if L < block);
+ * window i, head n, feature d, in the order of sequences and windows:
+ *
+ *   output[first + i,n,d] = sum_{l < block} weight[l,n] * input[start + i * stride + l,n,d]
+ *
+ * with start and first the tokens and windows of the sequences before b. Backward, of sum(output * d_output):
+ *
+ *   d_input[start + t,n,d] = sum_i weight[t - i * stride,n] * d_output[first + i,n,d]      over the windows that hold t; 0 if none does
+ *   d_weight[l,n] = sum_{b,i,d} d_output[first + i,n,d] * input[start + i * stride + l,n,d]
+ *
+ * Views are [head, row, feature]: rows are tokens, windows or positions l; weight and d_weight have no features. batch_stride is not
+ * read. Any sizes are computed; no number but those in the sums above is read. */
+typedef struct fusedattn_nsa_compress_problem {
+  size_t struct_size; /* sizeof(fusedattn_nsa_compress_problem) */
+  int32_t dtype;      /* of every tensor */
+  int32_t reserved;
+  int64_t sequences;
+  const int64_t* ends; /* [sequences] cumulative ends, of which the first may be 0 (an empty sequence), the last at most tokens; */
+  int64_t tokens;      /* NULL, with 1 sequence: it has all tokens */
+  int64_t heads;
+  int64_t dim;
+  int64_t block;  /* tokens of a window */
+  int64_t stride; /* tokens from one window to the next, 1 .. block */
+  fusedattn_view input;
+  fusedattn_view weight;
+  fusedattn_view output;   /* forward only */
+  fusedattn_view d_output; /* backward only, as all below; a gradient whose data is NULL is not written */
+  fusedattn_view d_input;  /* needs weight */
+  fusedattn_view d_weight; /* needs input */
+} fusedattn_nsa_compress_problem;
+
 typedef struct fusedattn_plan fusedattn_plan;
 
 /* "0.2.0" */
@@ -240,6 +272,14 @@ FUSEDATTN_API fusedattn_status fusedattn_dropout_bits(const fusedattn_dropout* d
  * FUSEDATTN_MERGE_FORMULA: infinities and NaN as the formula has them. NaN in the statistics stays NaN either way.
  * options may be NULL. */
 FUSEDATTN_API fusedattn_status fusedattn_merge(const fusedattn_merge_problem* problem, const fusedattn_options* options);
+
+/* Windows of all sequences: rows of output. -1, and a last error, for ends, block or stride that are refused. */
+FUSEDATTN_API int64_t fusedattn_nsa_compressed_length(const int64_t* ends, int64_t sequences, int64_t block, int64_t stride);
+/* options may be NULL. */
+FUSEDATTN_API fusedattn_status fusedattn_nsa_compress_forward(const fusedattn_nsa_compress_problem* problem,
+                                                              const fusedattn_options* options);
+FUSEDATTN_API fusedattn_status fusedattn_nsa_compress_backward(const fusedattn_nsa_compress_problem* problem,
+                                                               const fusedattn_options* options);
 
 /* The lanes built into this library, best first. fusedattn_lane_refusal is "" for a lane this machine runs, else why not. */
 FUSEDATTN_API int32_t fusedattn_lane_count(void);

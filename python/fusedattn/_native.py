@@ -157,6 +157,27 @@ class MergeProblem(ctypes.Structure):
     ]
 
 
+class NsaCompressProblem(ctypes.Structure):
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("dtype", c_int32),
+        ("reserved", c_int32),
+        ("sequences", c_int64),
+        ("ends", c_void_p),
+        ("tokens", c_int64),
+        ("heads", c_int64),
+        ("dim", c_int64),
+        ("block", c_int64),
+        ("stride", c_int64),
+        ("input", View),
+        ("weight", View),
+        ("output", View),
+        ("d_output", View),
+        ("d_input", View),
+        ("d_weight", View),
+    ]
+
+
 class LayoutEntry(ctypes.Structure):
     _fields_ = [("name", c_char_p), ("offset", c_size_t), ("size", c_size_t)]
 
@@ -173,6 +194,7 @@ STRUCTS = {
     "options": Options,
     "partial": Partial,
     "merge_problem": MergeProblem,
+    "nsa_compress_problem": NsaCompressProblem,
     "layout_entry": LayoutEntry,
 }
 
@@ -191,6 +213,9 @@ _PROTOTYPES = {
     "fusedattn_describe": (c_size_t, [c_void_p, c_char_p, c_size_t]),
     "fusedattn_dropout_bits": (c_int32, [c_void_p, c_int64, c_void_p]),
     "fusedattn_merge": (c_int32, [c_void_p, c_void_p]),
+    "fusedattn_nsa_compressed_length": (c_int64, [c_void_p, c_int64, c_int64, c_int64]),
+    "fusedattn_nsa_compress_forward": (c_int32, [c_void_p, c_void_p]),
+    "fusedattn_nsa_compress_backward": (c_int32, [c_void_p, c_void_p]),
     "fusedattn_lane_count": (c_int32, []),
     "fusedattn_lane_name": (c_char_p, [c_int32]),
     "fusedattn_lane_refusal": (c_char_p, [c_int32]),
@@ -291,6 +316,23 @@ def _run(verb, problem: Problem | MergeProblem, options: Options | None) -> None
     status = verb(ctypes.addressof(problem), None if options is None else ctypes.addressof(options))
     if status:
         refuse(status)
+
+
+def dropout_bits(dropout: Dropout, count: int, address: int) -> None:
+    """Writes the bits of elements [0, count) of a dropout to (count + 7) // 8 bytes at an address."""
+    status = _library.fusedattn_dropout_bits(ctypes.addressof(dropout), count, address)
+    if status:
+        refuse(status)
+
+
+def nsa_compress_forward(problem: NsaCompressProblem, options: Options | None = None) -> None:
+    """Compresses the tokens of a filled problem; raises as refuse() does."""
+    _run(_library.fusedattn_nsa_compress_forward, problem, options)
+
+
+def nsa_compress_backward(problem: NsaCompressProblem, options: Options | None = None) -> None:
+    """The gradients of a filled problem; raises as refuse() does."""
+    _run(_library.fusedattn_nsa_compress_backward, problem, options)
 
 
 def describe(problem: Problem, direction: int = FORWARD, options: Options | None = None) -> str:

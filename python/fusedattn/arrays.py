@@ -2,15 +2,20 @@
 
 import numpy
 
-from . import _native
+from . import _native, extras
+from .extras import Extras
+from .layout import AXES
 from .numerals import integers
-from .problem import Call, Operand, Terms, announce_copy, check_ends, check_packed_mask
+from .problem import Call, Operand, Terms, announce_copy, check_ends, check_longest
 
 _DTYPES = {"float32": _native.FLOAT32, "bfloat16": _native.BFLOAT16, "float16": _native.FLOAT16}
 
 
-def forward(q, k, v, mask, cu_seqlens_q, cu_seqlens_k, terms: Terms, stats: bool = True):
-    """(out, max, sum); with stats=False max and sum are None and not computed. Shapes as in ops.py."""
+def forward(q, k, v, mask, cu_seqlens_q, cu_seqlens_k, terms: Terms, stats: bool = True, asked=None):
+    """(out, max, sum); with stats=False max and sum are None and not computed. Shapes as in ops.py.
+
+    asked: None or extras.read()'s.
+    """
     _check_arrays(q, k, v, mask)
     q, k, v, mask = (
         _with_rows(name, array) for name, array in (("q", q), ("k", k), ("v", v), ("mask", mask))
@@ -22,9 +27,13 @@ def forward(q, k, v, mask, cu_seqlens_q, cu_seqlens_k, terms: Terms, stats: bool
             raise ValueError(
                 f"cu_seqlens_q has {len(ends[0])} entries, cu_seqlens_k {len(ends[1])}; accepted is equal"
             )
-        if mask is not None:
-            check_packed_mask(mask.shape, ends[0].tolist(), ends[1].tolist())
     sequences = None if ends is None else len(ends[0]) - 1
+    if asked is not None:
+        asked = _as_arrays(asked, q, terms.layout, sequences)
+    if ends is not None:
+        for name, array in (("mask", mask), ("bias", asked and asked.bias)):
+            if array is not None:
+                check_longest(name, array.shape, ends[0].tolist(), ends[1].tolist())
     call = Call(terms, _DTYPES[q.dtype.name], _operand(q), _operand(k), _operand(v), sequences)
     out = numpy.empty(call.out_shape, q.dtype)
     call.lay_fresh("out", out.shape)
@@ -34,6 +43,9 @@ def forward(q, k, v, mask, cu_seqlens_q, cu_seqlens_k, terms: Terms, stats: bool
         call.mask.bytes = mask.ctypes.data
     if ends is not None:
         call.problem.q_ends, call.problem.kv_ends = (array.ctypes.data + 8 for array in ends)
+    if asked is not None:
+        extras.lay(call, terms.layout, asked, _operand)
+        extras.point(call, asked, lambda array: array.ctypes.data)
     row_max = row_sum = None
     if stats:
         row_max, row_sum = (numpy.empty(call.stats_shape, numpy.float32) for _ in range(2))
@@ -63,6 +75,31 @@ def _check_arrays(q, k, v, mask) -> None:
         raise ValueError(
             f"mask is {kind}; accepted are a Mask or a NumPy array of bool, as q is a NumPy array"
         )
+
+
+def _as_arrays(asked: Extras, q, layout: str, sequences: int | None) -> Extras:
+    """Extras as extras.lay() takes them: prefix and stream as arrays, the others with whole rows."""
+    arrays = {"bias": asked.bias, "alibi": asked.slopes, "sink": asked.sink}
+    for name, array in arrays.items():
+        if array is not None and (
+            not isinstance(array, numpy.ndarray) or isinstance(array, numpy.ma.MaskedArray)
+        ):
+            raise TypeError(
+                f"{name} is a {type(array).__name__}; accepted is a plain NumPy array, as q is one"
+            )
+        arrays[name] = _with_rows(name, array)
+    if asked.keep_prob != 1.0 and asked.stream is None:
+        raise ValueError(
+            "dropout_seed is None; accepted with NumPy arrays is an integer, for nothing draws one"
+        )
+    prefix, axis = asked.prefix, AXES[layout].batch
+    if isinstance(prefix, int):
+        count = sequences if axis is None else q.shape[axis] if q.ndim > axis else 1
+        prefix = [prefix] * count
+    prefix, stream = (None if n is None else numpy.array(n, numpy.int64) for n in (prefix, asked.stream))
+    return asked._replace(
+        bias=arrays["bias"], slopes=arrays["alibi"], sink=arrays["sink"], prefix=prefix, stream=stream
+    )
 
 
 def _operand(array) -> Operand:

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from fusedattn import _native, formula
-from fusedattn.mask import Mask, causal, window
+from fusedattn import _native, check_cases, formula
+from fusedattn.check_cases import CASES, DTYPES, OFFSET, SEED, Case, Sequence, decode, encode
 
-DTYPES = {"fp32": _native.FLOAT32, "bf16": _native.BFLOAT16, "fp16": _native.FLOAT16}
 GRADIENTS = ("dq", "dk", "dv")
+TERMS = ("bias", "sink")  # whose gradients are d_bias and d_sink
 # Unit roundoff of the storage types. Errors are relative to the sum of absolute values an element adds up.
 ROUNDOFF = {"fp32": 2.0**-24, "bf16": 2.0**-8, "fp16": 2.0**-11}
 # fp32: score errors grow with the features, to some 20 roundings at 768. 16 bits: exact inputs, one rounding
@@ -29,45 +29,6 @@ SMALLEST = {
     "bf16": 2.0**-126,
     "fp16": 2.0**-24,
 }  # below it the storage type has no relative accuracy
-
-
-@dataclass(frozen=True)
-class Case:
-    """One problem. `ends` (of queries, of keys) makes it packed; `bytes` adds a random mask of bytes."""
-
-    name: str
-    heads: tuple[int, int]  # query heads, key heads
-    lengths: tuple[int, int]  # rows, columns (packed: of all sequences)
-    dims: tuple[int, int] = (64, 64)
-    batch: int = 1
-    mask: Mask = Mask()
-    bytes: bool = False
-    ends: tuple[tuple[int, ...], tuple[int, ...]] | None = None
-
-
-CASES = [
-    Case("plain", (2, 2), (64, 64)),
-    Case("long", (1, 1), (520, 700), (128, 128)),
-    Case("one row", (2, 1), (1, 300)),
-    Case("one column", (2, 2), (65, 1)),
-    Case("one feature", (2, 2), (37, 41), (1, 1)),
-    Case("grouped heads, odd sizes", (6, 2), (77, 133), (40, 72), batch=2),
-    Case("768 features", (1, 1), (50, 97), (768, 768)),
-    Case("192 and 128 features", (2, 1), (70, 90), (192, 128), mask=causal()),
-    Case("causal", (2, 2), (257, 257), (128, 128), mask=causal()),
-    Case("causal, rows that see nothing", (2, 2), (150, 70), mask=causal()),
-    Case("causal from the top left", (2, 1), (90, 200), mask=causal("top-left")),
-    Case("window", (2, 2), (300, 300), (96, 96), mask=window(17, 9)),
-    Case("two windows", (1, 1), (200, 240), mask=window(60, 60) & window(150, 10, "top-left")),
-    Case("window before the diagonal", (1, 1), (150, 150), (32, 32), mask=window(100, -40)),
-    Case("window that no row satisfies", (1, 1), (33, 33), mask=window(-3, 1)),
-    Case("mask of bytes", (2, 1), (70, 91), (80, 80), batch=2, bytes=True),
-    Case("mask of bytes, causal", (2, 2), (130, 130), (48, 48), mask=causal(), bytes=True),
-    Case("packed sequences", (4, 2), (150, 181), ends=((1, 1, 66, 150), (30, 31, 120, 181))),
-    Case(
-        "packed sequences, causal", (2, 2), (140, 130), (72, 72), mask=causal(), ends=((75, 130), (60, 130))
-    ),
-]
 
 
 @dataclass
@@ -115,107 +76,94 @@ def run(
     outcomes: dict[tuple[str, str, str], Outcome] = {}
     for number, (dtype, case) in enumerate(jobs):
         tell(number, len(jobs), f"{dtype} {case.name}")
-        tensors = _inputs(case, dtype)
+        tensors = check_cases.inputs(case, dtype)
         wanted = _expected(case, tensors)
         for lane in lanes:
-            for tensor, error, allowed in _errors(_computed(case, dtype, lane, tensors), wanted, dtype):
+            got = _computed(case, dtype, lane, tensors)
+            for tensor, error, allowed in _errors(got, wanted, dtype):
                 key = (lane, dtype, tensor)
                 outcomes.setdefault(key, Outcome(*key)).add(case.name, error, allowed)
     return [outcomes[key] for key in sorted(outcomes, key=lambda key: lanes.index(key[0]))]
 
 
-def encode(values: np.ndarray, dtype: str) -> np.ndarray:
-    """values rounded to the storage type; bf16 as its 16 bits in uint16, which NumPy has no type for."""
-    if dtype != "bf16":
-        return values.astype(np.float32 if dtype == "fp32" else np.float16)
-    bits = values.astype(np.float32).view(np.uint32)
-    return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
-
-
-def decode(stored: np.ndarray) -> np.ndarray:
-    """float64 of what encode() made."""
-    if stored.dtype != np.uint16:
-        return stored.astype(np.float64)
-    return (stored.astype(np.uint32) << 16).view(np.float32).astype(np.float64)
-
-
-def _inputs(case: Case, dtype: str) -> dict[str, np.ndarray]:
-    """q, k, v, d_out as [batch, head, row, feature] in the storage type, and mask bytes (nonzero shows)."""
-    generator = np.random.default_rng(7)
-    (q_heads, kv_heads), (rows, columns), (dim, dim_v) = case.heads, case.lengths, case.dims
-    shapes = {
-        "q": (case.batch, q_heads, rows, dim),
-        "k": (case.batch, kv_heads, columns, dim),
-        "v": (case.batch, kv_heads, columns, dim_v),
-        "d_out": (case.batch, q_heads, rows, dim_v),
-    }
-    tensors = {name: encode(generator.standard_normal(shape), dtype) for name, shape in shapes.items()}
-    if case.bytes:
-        shown = generator.random((case.batch, 1, rows, columns)) < 0.6
-        shown[..., rows // 2, :] = False
-        tensors["shown"] = shown.astype(np.uint8)
-    return tensors
-
-
-def _sequences(case: Case) -> list[tuple[int, slice, slice]]:
-    """(batch index, its rows, its columns) of every sequence."""
-    if case.ends is None:
-        return [(b, slice(0, case.lengths[0]), slice(0, case.lengths[1])) for b in range(case.batch)]
-    q_ends, kv_ends = ((0, *ends) for ends in case.ends)
-    return [(0, slice(*q_ends[i : i + 2]), slice(*kv_ends[i : i + 2])) for i in range(len(case.ends[0]))]
-
-
-def _visible(case: Case, shown, b: int, rows: slice, columns: slice) -> np.ndarray:
-    """bool [rows, columns] of one sequence, by the definition of the bands."""
-    q_len, kv_len = rows.stop - rows.start, columns.stop - columns.start
-    offset = np.arange(kv_len)[None, :] - np.arange(q_len)[:, None]  # column minus row
-    visible = np.ones((q_len, kv_len), bool) if shown is None else shown[b, 0, rows, columns] != 0
-    for band, shift in ((case.mask.top_left, 0), (case.mask.bottom_right, kv_len - q_len)):
-        visible &= (offset - shift >= -band.left) & (offset - shift <= band.right)
-    return visible
-
-
 def _expected(case: Case, stored: dict) -> dict[str, np.ndarray]:
     """Every output by the formula, and as "... scale" the sums of absolute values that errors scale with."""
-    tensors = {name: decode(stored[name]) for name in ("q", "k", "v", "d_out")}
+    tensors = {name: decode(stored[name]) for name in ("q", "k", "v", "d_out", "bias") if name in stored}
+    tensors |= {name: stored[name] for name in ("slopes", "sink", "prefix", "shown") if name in stored}
     result = {"out": np.zeros(tensors["d_out"].shape)}
     result |= {"d" + name: np.zeros(tensors[name].shape) for name in "qkv"}
+    result |= {"d_" + name: np.zeros(tensors[name].shape) for name in TERMS if name in tensors}
     result |= {name + " scale": np.zeros(value.shape) for name, value in list(result.items())}
     statistics_shape = tensors["q"].shape[:3]
     result |= {name: np.full(statistics_shape, np.nan) for name in ("max", "sum")}
-    group = case.heads[0] // case.heads[1]
-    for b, rows, columns in _sequences(case):
-        visible = _visible(case, stored.get("shown"), b, rows, columns)
+    kept = check_cases.kept(case)
+    for sequence in check_cases.sequences(case):
         for n in range(case.heads[0]):
-            at_q, at_k = (b, n, rows), (b, n // group, columns)
-            head = [tensors["q"][at_q], tensors["k"][at_k], tensors["v"][at_k], tensors["d_out"][at_q]]
-            _add_head(result, at_q, at_k, head, visible)
+            _add_head(result, case, tensors, sequence, n, kept[sequence.index][n])
     return result
 
 
-def _add_head(result: dict, at_q, at_k, head, visible) -> None:
-    """One head's part of _expected: key heads of a group add up."""
+def _bias_at(tensors: dict, sequence: Sequence, n: int) -> tuple:
+    """Where a head finds its bias, and its gradient: [rows or 1, columns]."""
+    batch, heads, rows, _ = tensors["bias"].shape
+    row = slice(0, sequence.lengths[0] if rows > 1 else 1)
+    return min(sequence.at, batch - 1), min(n, heads - 1), row, slice(0, sequence.lengths[1])
+
+
+def _terms(case: Case, tensors: dict, sequence: Sequence, n: int, kept) -> formula.Terms:
+    added = np.zeros(sequence.lengths)
+    if "bias" in tensors:
+        added += tensors["bias"][_bias_at(tensors, sequence, n)]
+    if case.alibi is not None:
+        slope = tensors["slopes"][sequence.index, n]
+        added += formula.alibi(slope, *sequence.lengths, case.alibi.top_left, case.alibi.square_root)
+    sink = tensors["sink"][n] if "sink" in tensors else None
+    return formula.Terms(check_cases.visible(case, tensors, sequence), added, sink, kept)
+
+
+def _add_head(result: dict, case: Case, tensors: dict, sequence: Sequence, n: int, kept) -> None:
+    """One head's part of _expected: key heads of a group add up, and repeated elements of a bias."""
+    group = case.heads[0] // case.heads[1]
+    at_q, at_k = (sequence.at, n, sequence.rows), (sequence.at, n // group, sequence.columns)
+    head = [tensors[name][at] for name, at in zip(("q", "k", "v", "d_out"), (at_q, at_k, at_k, at_q))]
     q, k, v, d_out = head
-    scale = q.shape[1] ** -0.5
-    p, result["max"][at_q], result["sum"][at_q] = formula.probabilities(q, k, scale, visible)
-    result["out"][at_q] = p @ v
-    result["out scale"][at_q] = p @ np.abs(v)
-    for name, at, part in zip(
-        GRADIENTS, (at_q, at_k, at_k), formula.backward(q, k, v, d_out, scale, visible)
-    ):
+    scale, terms = q.shape[1] ** -0.5, _terms(case, tensors, sequence, n, kept)
+    p, result["max"][at_q], result["sum"][at_q] = formula.probabilities(q, k, scale, terms)
+    weights = p[:, : len(k)] * kept
+    result["out"][at_q] = weights @ v
+    result["out scale"][at_q] = weights @ np.abs(v)
+    for name, at, part in zip(GRADIENTS, (at_q, at_k, at_k), formula.backward(*head, scale, terms)):
         result[name][at] += part
-    dp = np.abs(d_out) @ np.abs(v).T
+    dp = np.zeros(p.shape)
+    dp[:, : len(k)] = kept * (np.abs(d_out) @ np.abs(v).T)
     ds = p * (dp + (p * dp).sum(axis=1, keepdims=True))
-    result["dq scale"][at_q] += scale * (ds @ np.abs(k))
-    result["dk scale"][at_k] += scale * (ds.T @ np.abs(q))
-    result["dv scale"][at_k] += p.T @ np.abs(d_out)
+    result["dq scale"][at_q] += scale * (ds[:, : len(k)] @ np.abs(k))
+    result["dk scale"][at_k] += scale * (ds[:, : len(k)].T @ np.abs(q))
+    result["dv scale"][at_k] += weights.T @ np.abs(d_out)
+    for suffix, gradient in (("", formula.score_gradients(*head, scale, terms)), (" scale", ds)):
+        if "bias" in tensors:
+            at = _bias_at(tensors, sequence, n)
+            repeats = tensors["bias"].shape[2] == 1
+            part = gradient[:, : len(k)]
+            result["d_bias" + suffix][at] += part.sum(axis=0, keepdims=True) if repeats else part
+        if "sink" in tensors:
+            result["d_sink" + suffix][n] += gradient[:, -1].sum()
+
+
+def _hole(dtype: str):
+    """Not a number, in a storage type: what outputs hold before, so that a hole shows."""
+    return encode(np.float64([np.nan]), dtype)[0] if dtype != "bf16" else np.uint16(0x7FC0)
 
 
 def _computed(case: Case, dtype: str, lane: str, inputs: dict) -> dict[str, np.ndarray]:
-    """Every output by the library on `lane`. Outputs are not-a-number before, so that a hole shows."""
-    hole = encode(np.float64([np.nan]), dtype)[0] if dtype != "bf16" else np.uint16(0x7FC0)
-    tensors = dict(inputs) | {"out": np.full_like(inputs["d_out"], hole)}
-    tensors |= {"d" + name: np.full_like(inputs[name], hole) for name in "qkv"}
+    """Every output by the library on `lane`."""
+    tensors = dict(inputs) | {"out": np.full_like(inputs["d_out"], _hole(dtype))}
+    tensors |= {"d" + name: np.full_like(inputs[name], _hole(dtype)) for name in "qkv"}
+    if case.bias is not None:  # of packed sequences only what the longest reach is written
+        hole = 0 if case.ends is not None else _hole(case.bias_dtype or dtype)
+        tensors["d_bias"] = np.full_like(inputs["bias"], hole)
+    if case.sink:
+        tensors["d_sink"] = np.full_like(inputs["sink"], np.nan)
     statistics = {name: np.full(inputs["q"].shape[:3], np.nan, np.float32) for name in ("max", "sum")}
     problem = _problem(case, dtype, tensors, statistics)
     options = _native.new_options(lane)
@@ -225,7 +173,8 @@ def _computed(case: Case, dtype: str, lane: str, inputs: dict) -> dict[str, np.n
         problem.q_ends, problem.kv_ends = (e.ctypes.data for e in ends)
     _native.forward(problem, options)
     _native.backward(problem, options)
-    return {name: decode(tensors[name]) for name in ("out", *GRADIENTS)} | statistics
+    names = ("out", *GRADIENTS, *("d_" + name for name in TERMS if name in inputs))
+    return {name: decode(tensors[name]) for name in names} | statistics
 
 
 def _problem(case: Case, dtype: str, tensors: dict, statistics: dict) -> ctypes.Structure:
@@ -246,7 +195,26 @@ def _problem(case: Case, dtype: str, tensors: dict, statistics: dict) -> ctypes.
         problem.mask.bytes, problem.mask.meaning = shown.ctypes.data, _native.NONZERO_SHOWS
         problem.mask.batch_stride, problem.mask.head_stride, problem.mask.row_stride = _strides(shown)
         problem.mask.head_stride = 0
+    _set_terms(problem, case, dtype, tensors)
     return problem
+
+
+def _set_terms(problem, case: Case, dtype: str, tensors: dict) -> None:
+    if case.mask.prefix is not None:
+        problem.mask.prefix = tensors["prefix"].ctypes.data
+    if case.bias is not None:
+        bias = tensors["bias"]
+        strides = [0 if size == 1 else step for size, step in zip(bias.shape, _strides(bias))]
+        problem.bias = _native.Bias(bias.ctypes.data, *strides, DTYPES[case.bias_dtype or dtype])
+        problem.d_bias = _native.View(tensors["d_bias"].ctypes.data, *_strides(bias))
+    if case.alibi is not None:
+        problem.alibi = _native.Alibi(tensors["slopes"].ctypes.data, case.heads[0], 1)
+        problem.alibi.bottom_right = not case.alibi.top_left
+        problem.alibi.square_root = case.alibi.square_root
+    if case.sink:
+        problem.sink, problem.d_sink = (tensors[name].ctypes.data for name in ("sink", "d_sink"))
+    if case.dropout:
+        problem.dropout = _native.Dropout(1 - case.dropout, None, SEED, OFFSET)
 
 
 def _strides(array: np.ndarray) -> list[int]:
@@ -256,19 +224,21 @@ def _strides(array: np.ndarray) -> list[int]:
 def _errors(got: dict, wanted: dict, dtype: str) -> list[tuple[str, float, float]]:
     """(tensor, error, allowed) of out, the gradients, and the log-sum-exp of every row of a sequence."""
     result = []
-    for name in ("out", *GRADIENTS):
+    for name in ("out", *GRADIENTS, *("d_" + name for name in TERMS)):
+        if name not in wanted:
+            continue
         difference = np.abs(got[name] - wanted[name])
         scale = np.maximum(wanted[name + " scale"], SMALLEST[dtype] / ALLOWED[dtype])
         dead = wanted[name + " scale"] == 0  # a row that sees nothing is exactly zero
         error = np.where(dead & (difference != 0), np.inf, difference / scale)
         result.append((name, float(error.max(initial=0.0)), ALLOWED[dtype]))
-    empty = wanted["max"] == formula.LOWEST
+    agreed = (wanted["max"] == formula.LOWEST) | (wanted["sum"] == 0)  # rows that see nothing
     nobody = np.isnan(wanted["max"])  # rows of no sequence have no statistics
-    exact = (got["max"] == np.float32(formula.LOWEST)) & (got["sum"] == np.float32(formula.LARGEST))
-    known = ~empty & ~nobody
+    exact = (got["max"] == np.float32(wanted["max"])) & (got["sum"] == np.float32(wanted["sum"]))
+    known = ~agreed & ~nobody
     lse = [
         np.log(part["sum"], where=known, out=np.zeros(known.shape)) + part["max"] for part in (got, wanted)
     ]
-    error = np.where(known, np.abs(lse[0] - lse[1]), np.where(empty & ~exact, np.inf, 0.0))
+    error = np.where(known, np.abs(lse[0] - lse[1]), np.where(agreed & ~exact, np.inf, 0.0))
     result.append(("lse", float(error.max(initial=0.0)), ALLOWED_LSE[dtype]))
     return result

@@ -168,6 +168,10 @@ def bench(
     quick: Annotated[
         bool, typer.Option("--quick", help="The headline cells in fp32 and bf16, in about 40 seconds.")
     ] = False,
+    costs: Annotated[
+        bool,
+        typer.Option("--costs", help="What masks, ALiBi, bias, sink and dropout cost over plain attention."),
+    ] = False,
     alone: Annotated[bool, typer.Option("--alone", help="fusedattn without its peers.")] = False,
     probe: Annotated[
         bool, typer.Option("--probe", help="Only the machine: multiply-adds, exponentials, bandwidth.")
@@ -191,6 +195,9 @@ def bench(
     from fusedattn.bench import peers, report, session
 
     dtypes = dtype or list(DTYPES[:2] if quick else DTYPES)
+    if costs:
+        _bench_costs(dtype or list(DTYPES[:2]), threads, budget, json_file)
+        return
     chosen = session.select(cells or ["headline" if quick else "all"], dtypes, threads)
     names = (
         [peers.OURS]
@@ -217,6 +224,15 @@ def demo() -> None:
     from fusedattn.demo import run
 
     raise typer.Exit(run())
+
+
+def _bench_costs(dtypes: list[str], threads: int, budget: float, json_file: Path | None) -> None:
+    from fusedattn.bench import costs
+
+    with _progress() as tell:
+        result = costs.run(dtypes, threads, budget, tell)
+    costs.show(result, _console())
+    _write_json(json_file, result)
 
 
 def _bench_machine(threads: int, json_file: Path | None) -> None:

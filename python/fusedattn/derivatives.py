@@ -9,9 +9,9 @@ _functorch = torch._C._functorch
 def refusing(kernel):
     """An autograd kernel (keyset, q, k, v, ...) that refuses first."""
 
-    def checked(keyset, q, k, v, *rest, **named):
-        refuse(q, k, v)
-        return kernel(keyset, q, k, v, *rest, **named)
+    def checked(keyset, *given, **named):
+        refuse(*(value for value in (*given, *named.values()) if isinstance(value, torch.Tensor)))
+        return kernel(keyset, *given, **named)
 
     return checked
 

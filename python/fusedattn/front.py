@@ -2,6 +2,7 @@
 
 import sys
 
+from . import extras
 from . import layout as layouts
 from .mask import Mask
 from .numerals import integer, real
@@ -26,6 +27,11 @@ def attention(
     v,
     *,
     mask=None,
+    bias=None,
+    alibi=None,
+    sink=None,
+    dropout_p=0.0,
+    dropout_seed=None,
     scale=None,
     layout="BNSD",
     return_stats=False,
@@ -33,24 +39,36 @@ def attention(
     cu_seqlens_q=None,
     cu_seqlens_k=None,
 ):
-    """Softmax attention softmax(scale * q k^T) v, on the CPU; differentiable for torch tensors.
+    """Attention dropout(softmax(scale * q k^T + bias)) v, on the CPU; differentiable for torch tensors.
 
     q, k, v: torch tensors or NumPy arrays, all float32, bfloat16 or float16, in the layout named:
         "BNSD" (q [B,N,Sq,D], k [B,Nk,Skv,D], v [B,Nk,Skv,Dv]), "BSND", "SBND", "BSH" and "SBH" (H = heads *
         features; give heads, the number of query heads), "TND" (sequences packed one after another; give
         cu_seqlens_q and cu_seqlens_k). N is a multiple of Nk. Any strides are read in place; only a last
         dimension that is not contiguous is copied, which FUSEDATTN_VERBOSE=1 tells on stderr.
-    mask: None; a Mask (causal(), window(), joined by &); or a bool tensor or array, True where a row sees a
-        column, that broadcasts to [B,N,Sq,Skv] (TND: to [N, longest q, longest k], positions local to each
-        sequence), its last dimension in full.
-    scale: of the scores; None is 1/sqrt(D).
+    mask: None; a Mask (causal(), window(), prefix(), joined by & and |); or a bool tensor or array, True
+        where a row sees a column, that broadcasts to [B,N,Sq,Skv] (TND: to [N, longest q, longest k],
+        positions local to each sequence), its last dimension in full.
+    bias: added to the scaled scores: float32, bfloat16 or float16, whatever q is, of a shape as a mask's.
+        -inf hides a column. A torch bias that requires grad gets its gradient, in its dtype and shape.
+    alibi: slopes, float32 [N] or [B,N] (TND: [sequences, N]), or an Alibi(slopes, ...): slope * |distance|
+        is taken from each score. Constants: slopes that require grad are refused.
+    sink: float32 [N], one more score for every row of a head, without a value: it takes its share of the
+        softmax. Differentiable.
+    dropout_p: which share of the probabilities is dropped, from 0 to below 1; the others are divided by
+        1 - dropout_p. It applies whenever it is not 0: pass 0.0 for inference.
+    dropout_seed: an integer, or a pair (seed, offset), that fixes what is dropped: dropout_mask() gives it.
+        None draws one from torch's default generator, anew for each call; NumPy arrays need a seed.
+    scale: of the products of q and k; None is 1/sqrt(D).
     cu_seqlens_q, cu_seqlens_k: cumulative lengths with a leading 0, list or integer tensor, as many for q as
         for k. Rows past the last end belong to no sequence: their outputs are 0.
     return_stats: also return the softmax statistics.
 
     Returns out, contiguous, in q's layout with v's features and q's dtype; with return_stats (out, max, sum),
     float32 [B,N,Sq] whatever the layout ([N,T] for TND), carrying no gradient: the log-sum-exp of a row is
-    max + log(sum). A row that sees no column has out 0, max -3.4028235e38 and sum 3.4028235e38.
+    max + log(sum), bias, alibi and sink included, before dropout. A row that sees no column has out 0, max
+    -3.4028235e38 and sum 3.4028235e38 (with a sink: max = sink, sum = 1); one of no sequence, or of a
+    sequence without columns, has out, max and sum 0.
 
     Raises ValueError for arguments that contradict each other or are out of range, TypeError for what is
     no tensor, array or number where one is asked for, NotImplementedError for what this version does not
@@ -71,12 +89,18 @@ def attention(
     else:
         scale = real("scale", scale)
     bands, shown = (mask, None) if isinstance(mask, Mask) else (_EVERYTHING, mask)
+    asked = None
+    if (
+        bias is not None or alibi is not None or sink is not None or bands.prefix is not None
+        or type(dropout_p) is not float or dropout_p != 0.0 or dropout_seed is not None
+    ):  # fmt: skip
+        asked = extras.read(bias, alibi, sink, bands.prefix, dropout_p, dropout_seed)
     if layout == "TND" or cu_seqlens_q is not None or cu_seqlens_k is not None:
         cu_seqlens_q, cu_seqlens_k = _sequences(layout, cu_seqlens_q, cu_seqlens_k)
     elif folded is None and layout not in layouts.AXES:
         raise ValueError(layouts.unknown(layout))
     terms = Terms(folded or layout, scale, *bands.top_left, *bands.bottom_right, False)
-    out, row_max, row_sum = attend(q, k, v, shown, cu_seqlens_q, cu_seqlens_k, terms, return_stats)
+    out, row_max, row_sum = attend(q, k, v, shown, cu_seqlens_q, cu_seqlens_k, terms, return_stats, asked)
     if folded is not None:
         out = out.reshape(*out.shape[:2], -1)
     return (out, row_max, row_sum) if return_stats else out

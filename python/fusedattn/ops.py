@@ -5,18 +5,24 @@ q [B,N,Sq,D], k [B,Nk,Skv,D], v [B,Nk,Skv,Dv] for "BNSD", their permutations for
 for "TND". mask: bool or uint8, broadcasting to [B,N,Sq,Skv] (packed: to [N, longest q, longest k], positions
 local to a sequence). cu_seqlens_*: cumulative lengths with a leading 0, int32 or int64, for "TND" alone.
 out has q's layout and Dv features; max and sum are float32 [B,N,Sq] (packed: [N,T]) and carry no gradient.
+The optional last arguments are those of extras.Extras; bias and sink have gradients, slopes are constants.
 """
 
 import torch
 
-from . import derivatives, tensors
-from .layout import stats_shape
+from . import derivatives, extras, tensors
+from .extras import Extras
+from .layout import AXES, stats_shape
 from .numerals import integers
-from .problem import Operand, Terms, check_both_ends, check_mask_shape, check_shapes
+from .problem import Operand, Terms, check_both_ends, check_broadcast, check_shapes
 
 _TERMS = (
     "str layout, float scale, SymInt top_left_left, SymInt top_left_right, "
     "SymInt bottom_right_left, SymInt bottom_right_right, bool nonzero_hides"
+)
+_EXTRAS = (
+    "Tensor? bias=None, Tensor? slopes=None, Tensor? sink=None, Tensor? prefix=None, Tensor? stream=None, "
+    "bool alibi_bottom_right=True, bool alibi_square_root=False, float keep_prob=1.0"
 )
 
 
@@ -32,24 +38,27 @@ class _Library(torch.library.Library):
 _library = _Library("fusedattn", "DEF")
 _library.define(
     "forward(Tensor q, Tensor k, Tensor v, Tensor? mask, Tensor? cu_seqlens_q, Tensor? cu_seqlens_k, "
-    f"{_TERMS}) -> (Tensor out, Tensor max, Tensor sum)"
+    f"{_TERMS}, {_EXTRAS}) -> (Tensor out, Tensor max, Tensor sum)"
 )
 _library.define(
     "backward(Tensor d_out, Tensor q, Tensor k, Tensor v, Tensor out, Tensor max, Tensor sum, Tensor? mask, "
-    f"Tensor? cu_seqlens_q, Tensor? cu_seqlens_k, {_TERMS}, bool[] needs) "
-    "-> (Tensor dq, Tensor dk, Tensor dv)"
+    f"Tensor? cu_seqlens_q, Tensor? cu_seqlens_k, {_TERMS}, bool[] needs, {_EXTRAS}) "
+    "-> (Tensor dq, Tensor dk, Tensor dv, Tensor d_bias, Tensor d_sink)"
 )
 
 
-def attend(q, k, v, mask, cu_seqlens_q, cu_seqlens_k, terms: Terms, stats: bool = True):
+def attend(q, k, v, mask, cu_seqlens_q, cu_seqlens_k, terms: Terms, stats: bool = True, asked=None):
     """fusedattn::forward by the shortest way that is right: past the dispatcher where nobody looks on.
 
-    cu_seqlens_*: lists are taken too. stats=False: max and sum may come back as None.
+    cu_seqlens_*: lists are taken too. stats=False: max and sum may come back as None. asked: extras.read()'s.
     """
     if cu_seqlens_q is not None:
         cu_seqlens_q, cu_seqlens_k = _ends("cu_seqlens_q", cu_seqlens_q), _ends("cu_seqlens_k", cu_seqlens_k)
     if mask is not None and not isinstance(mask, torch.Tensor):
         raise TypeError(f"mask is a {type(mask).__name__}; accepted are a Mask and a bool torch tensor")
+    if asked is not None:
+        asked = _as_tensors(asked, q, terms.layout, cu_seqlens_q)
+        return _attend_with_extras(q, k, v, (mask, cu_seqlens_q, cu_seqlens_k), terms, asked, stats)
     if not _nobody_looks_on(q, k, v):
         _check_types(k=k, v=v)
         return torch.ops.fusedattn.forward(q, k, v, mask, cu_seqlens_q, cu_seqlens_k, *terms)
@@ -60,7 +69,49 @@ def attend(q, k, v, mask, cu_seqlens_q, cu_seqlens_k, terms: Terms, stats: bool 
         extra = _NO_EXTRA if mask is None and cu_seqlens_q is None else (mask, cu_seqlens_q, cu_seqlens_k)
         output = _apply(q, k, v, extra, terms, stats)
         return output if stats else (output, None, None)
-    return tensors.forward(q, k, v, mask, cu_seqlens_q, cu_seqlens_k, *terms, stats=stats)
+    return tensors.forward(q, k, v, mask, cu_seqlens_q, cu_seqlens_k, terms, None, stats)
+
+
+def _attend_with_extras(q, k, v, held, terms: Terms, asked: Extras, stats: bool):
+    """attend() of a call that has extras; held: (mask, cu_seqlens_q, cu_seqlens_k)."""
+    _check_types(k=k, v=v)
+    if not (_nobody_looks_on(q, k, v) and all(_is_ordinary(t) for t in asked[:5] if t is not None)):
+        return torch.ops.fusedattn.forward(q, k, v, *held, *terms, *asked)
+    leaves = [t for t in (q, k, v, asked.bias, asked.sink) if t is not None]
+    if torch.autograd.forward_ad._current_level >= 0:
+        derivatives.refuse(*leaves)
+    if torch.is_grad_enabled() and any(t.requires_grad for t in leaves):
+        output = _AttentionWithExtras.apply(q, k, v, asked.bias, asked.sink, held, terms, asked, stats)
+        return output if stats else (output, None, None)
+    return tensors.forward(q, k, v, *held, terms, asked, stats)
+
+
+def _as_tensors(asked: Extras, q, layout: str, cu_seqlens_q) -> Extras:
+    """Extras as the operators take them: prefix and stream as tensors, a seed drawn where none is given."""
+    for name, value in (("bias", asked.bias), ("alibi", asked.slopes), ("sink", asked.sink)):
+        if value is not None:
+            _check_types(**{name: value})
+    if asked.slopes is not None and asked.slopes.requires_grad and torch.is_grad_enabled():
+        raise NotImplementedError(_NO_GRADIENT_OF_SLOPES)
+    prefix, stream = asked.prefix, asked.stream
+    if isinstance(prefix, int):
+        axis = AXES[layout].batch
+        count = cu_seqlens_q.shape[0] - 1 if axis is None else q.shape[axis] if q.dim() > axis else 1
+        prefix = torch.full((count,), prefix, dtype=torch.int64, device="cpu")
+    elif prefix is not None:
+        prefix = torch.tensor(prefix, dtype=torch.int64, device="cpu")
+    if stream is not None:
+        stream = torch.tensor(stream, dtype=torch.int64, device="cpu")
+    elif asked.keep_prob != 1.0:
+        seed = torch.randint(0, 2**63 - 1, (1,), device="cpu")
+        stream = torch.cat((seed, torch.zeros_like(seed)))
+    return asked._replace(prefix=prefix, stream=stream)
+
+
+_NO_GRADIENT_OF_SLOPES = (
+    "alibi requires grad, but a gradient of its slopes is not computed; accepted are constants, as"
+    " slopes.detach()"
+)
 
 
 def _ends(name: str, lengths):
@@ -96,15 +147,24 @@ def _nobody_looks_on(q, k, v) -> bool:
     )
 
 
-def _gradients(needs, d_out, saved, terms):
-    """(dq, dk, dv), None for each that is not needed; saved as fusedattn::backward takes it after d_out."""
+def _is_ordinary(tensor) -> bool:
+    return type(tensor) in _PLAIN and _holds_its_numbers(tensor)
+
+
+def _gradients(needs, d_out, saved, terms, asked=None):
+    """(dq, dk, dv), with extras also d_bias and d_sink, None for each that is not needed.
+
+    saved as fusedattn::backward takes it after d_out; as many needs as gradients.
+    """
     if d_out is None:
-        return None, None, None
+        return (None,) * len(needs)
     short = type(d_out) is torch.Tensor and _holds_its_numbers(d_out) and not torch.is_grad_enabled()
+    short = short and (asked is None or all(_is_ordinary(t) for t in asked[:5] if t is not None))
     if not (short and _nobody_looks_on(*saved[:3])):
-        gradients = torch.ops.fusedattn.backward(d_out, *saved, *terms, list(needs))
+        every = [*needs, False, False][:5]
+        gradients = torch.ops.fusedattn.backward(d_out, *saved, *terms, every, *(asked or ()))
     else:
-        gradients = tensors.backward(d_out, *saved, *terms, needs=needs)
+        gradients = tensors.backward(d_out, *saved, terms, needs, asked)
     return tuple(gradient if need else None for gradient, need in zip(gradients, needs))
 
 
@@ -114,7 +174,7 @@ class _Attention(torch.autograd.Function):
     @staticmethod
     def forward(ctx, q, k, v, extra, terms, stats):
         """extra: (mask, cu_seqlens_q, cu_seqlens_k), one tuple because each argument and saved None costs."""
-        output = tensors.forward(q, k, v, *extra, *terms)
+        output = tensors.forward(q, k, v, *extra, terms)
         ctx.save_for_backward(q, k, v, *output, *(extra if extra is not _NO_EXTRA else ()))
         ctx.terms = terms
         ctx.set_materialize_grads(False)
@@ -135,48 +195,122 @@ class _Attention(torch.autograd.Function):
 _apply = super(torch.autograd.Function, _Attention).apply
 
 
+class _AttentionWithExtras(torch.autograd.Function):
+    """The same with extras, whose bias and sink have gradients."""
+
+    @staticmethod
+    def forward(ctx, q, k, v, bias, sink, held, terms, asked, stats):
+        output = tensors.forward(q, k, v, *held, terms, asked)
+        ctx.save_for_backward(q, k, v, *output, *held, bias, asked.slopes, sink, *asked[3:5])
+        ctx.terms, ctx.numbers = terms, asked[5:]
+        ctx.set_materialize_grads(False)
+        if not stats:
+            return output[0]
+        ctx.mark_non_differentiable(output[1], output[2])
+        return output
+
+    @staticmethod
+    def backward(ctx, d_out, *_):
+        saved = ctx.saved_tensors
+        asked = Extras(*saved[9:], *ctx.numbers)
+        gradients = _gradients(ctx.needs_input_grad[:5], d_out, saved[:9], ctx.terms, asked)
+        return *gradients, None, None, None, None
+
+
+_FIRST_EXTRA = 6 + len(Terms._fields)  # where the arguments of fusedattn::forward have the bias
+
+
 def _save(ctx, inputs, output):
-    q, k, v, mask, cu_seqlens_q, cu_seqlens_k, *ctx.terms = inputs
-    ctx.save_for_backward(q, k, v, *output, mask, cu_seqlens_q, cu_seqlens_k)
+    q, k, v, mask, cu_seqlens_q, cu_seqlens_k, *terms = inputs[:_FIRST_EXTRA]
+    asked = Extras(*inputs[_FIRST_EXTRA:])
+    if asked.slopes is not None and asked.slopes.requires_grad:
+        raise NotImplementedError(_NO_GRADIENT_OF_SLOPES)
+    ctx.terms, ctx.numbers = terms, asked[5:]
+    ctx.save_for_backward(q, k, v, *output, mask, cu_seqlens_q, cu_seqlens_k, *asked[:5])
     ctx.mark_non_differentiable(output[1], output[2])
     ctx.set_materialize_grads(False)
 
 
 def _differentiate(ctx, d_out, *_):
     """One gradient per argument of fusedattn::forward."""
-    rest = (None,) * (3 + len(ctx.terms))
-    return *_gradients(ctx.needs_input_grad[:3], d_out, ctx.saved_tensors, ctx.terms), *rest
+    needs = (*ctx.needs_input_grad, *(False,) * len(Extras._fields))  # the dispatcher leaves defaults away
+    needs = (*needs[:3], needs[_FIRST_EXTRA], needs[_FIRST_EXTRA + 2])
+    saved = ctx.saved_tensors
+    asked = Extras(*saved[9:], *ctx.numbers)
+    dq, dk, dv, d_bias, d_sink = _gradients(needs, d_out, saved[:9], Terms(*ctx.terms), asked)
+    rest = (None,) * (_FIRST_EXTRA - 3)
+    return dq, dk, dv, *rest, d_bias, None, d_sink, *(None,) * 5
 
 
-def _run_backward(d_out, q, k, v, out, row_max, row_sum, mask, cu_seqlens_q, cu_seqlens_k, *terms_and_needs):
-    *terms, needs = terms_and_needs
-    return tensors.backward(
-        d_out, q, k, v, out, row_max, row_sum, mask, cu_seqlens_q, cu_seqlens_k, *terms, needs=needs
+def _run_forward(q, k, v, mask, cu_seqlens_q, cu_seqlens_k, *numbers):
+    terms, asked = _split(numbers)
+    return tensors.forward(q, k, v, mask, cu_seqlens_q, cu_seqlens_k, terms, asked)
+
+
+def _run_backward(d_out, q, k, v, out, row_max, row_sum, mask, cu_seqlens_q, cu_seqlens_k, *numbers):
+    count = len(Terms._fields)
+    terms, asked = _split((*numbers[:count], *numbers[count + 1 :]))
+    needs = _checked_needs(numbers[count], asked)
+    gradients = tensors.backward(
+        d_out, q, k, v, out, row_max, row_sum, mask, cu_seqlens_q, cu_seqlens_k, terms, needs, asked
     )
+    if asked is None:
+        return *gradients, q.new_empty(0), q.new_empty(0)
+    return tuple(g if g is not None else q.new_empty(0) for g in gradients)
+
+
+def _split(numbers) -> tuple[Terms, Extras | None]:
+    """Terms and extras of an operator's arguments after its tensors; None for extras that ask for nothing."""
+    count = len(Terms._fields)
+    asked = Extras(*numbers[count:])
+    nothing = all(t is None for t in asked[:5]) and asked.keep_prob == 1.0
+    return Terms(*numbers[:count]), None if nothing else asked
+
+
+def _checked_needs(needs, asked: Extras | None) -> list[bool]:
+    """Five, for q, k, v, bias, sink; the last two may be left out."""
+    if len(needs) not in (3, 5):
+        raise ValueError(f"needs has {len(needs)} entries; accepted are 3 (q, k, v) or 5 (and bias, sink)")
+    for name, need in zip(("bias", "sink"), needs[3:]):
+        if need and (asked is None or getattr(asked, name) is None):
+            raise ValueError(f"needs asks for a gradient of {name}, which is None; accepted is False")
+    return [*needs, False, False][:5]
 
 
 def _check_devices(q, **others) -> None:
     """Tensors of several devices reach the fake kernels when one of them is meta."""
     for name, tensor in others.items():
         if tensor is not None and tensor.device != q.device:
-            raise ValueError(f"{name} is on device {tensor.device} and q on {q.device}; accepted is one device for all")
+            raise ValueError(
+                f"{name} is on device {tensor.device} and q on {q.device}; accepted is one device for all"
+            )
 
 
-def _fake_forward(q, k, v, mask, cu_seqlens_q, cu_seqlens_k, layout, *_terms):
+def _fake_forward(q, k, v, mask, cu_seqlens_q, cu_seqlens_k, layout, *numbers):
+    _, asked = _split((layout, *numbers))
     _check_devices(q, k=k, v=v, mask=mask)
     operands = [Operand(tuple(t.shape), ()) for t in (q, k, v)]
     check_both_ends(cu_seqlens_q, cu_seqlens_k)
     queries, keys, _ = check_shapes(layout, *operands, cu_seqlens_q is not None)
+    scores = (*queries[:3], keys.rows)
     if mask is not None:
-        check_mask_shape(layout, mask.shape, (*queries[:3], keys.rows))
+        check_broadcast("mask", layout, mask.shape, scores)
+    if asked is not None:
+        _check_devices(q, bias=asked.bias, alibi=asked.slopes, sink=asked.sink)
+        sequences = queries.batch if cu_seqlens_q is None else cu_seqlens_q.shape[0] - 1
+        extras.check_shapes(layout, asked, scores, sequences)
     statistics = stats_shape(layout, q.shape)
     out = q.new_empty((*q.shape[:-1], v.shape[-1]))
     return out, q.new_empty(statistics, dtype=torch.float32), q.new_empty(statistics, dtype=torch.float32)
 
 
-def _fake_backward(d_out, q, k, v, *rest):
+def _fake_backward(d_out, q, k, v, out, row_max, row_sum, mask, cu_seqlens_q, cu_seqlens_k, *numbers):
     _check_devices(q, k=k, v=v, d_out=d_out)
-    return tuple(t.new_empty(t.shape if need else 0) for t, need in zip((q, k, v), rest[-1]))
+    count = len(Terms._fields)
+    _, asked = _split((*numbers[:count], *numbers[count + 1 :]))
+    needs = _checked_needs(numbers[count], asked)
+    shaped = (q, k, v, asked and asked.bias, asked and asked.sink)
+    return tuple(t.new_empty(t.shape) if need else q.new_empty(0) for t, need in zip(shaped, needs))
 
 
 def _refuse_second_derivative(ctx, *_gradients):
@@ -186,7 +320,7 @@ def _refuse_second_derivative(ctx, *_gradients):
     )
 
 
-_library.impl("forward", tensors.forward, "CPU")
+_library.impl("forward", _run_forward, "CPU")
 _library.impl("backward", _run_backward, "CPU")
 torch.library.register_fake("fusedattn::forward", _fake_forward, lib=_library)
 torch.library.register_fake("fusedattn::backward", _fake_backward, lib=_library)

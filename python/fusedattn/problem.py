@@ -38,6 +38,12 @@ class Operand(NamedTuple):
         """Whether the last dimension is contiguous, as the library needs it."""
         return self.stride[-1] == 1 or self.shape[-1] <= 1
 
+    def repeating(self) -> tuple[int, int, int]:
+        """(batch, head, row) strides of what broadcasts to scores [B,N,Sq,Skv]: 0 where it repeats."""
+        missing = 4 - len(self.shape)
+        shape, stride = (1,) * missing + self.shape, (0,) * missing + self.stride
+        return tuple(0 if size == 1 else step for size, step in zip(shape[:3], stride[:3]))
+
 
 class Call:
     """One problem, filled but for addresses: set .q.data and its like, then give .address to the library.
@@ -63,6 +69,7 @@ class Call:
         self._layout = terms.layout
         self.out_shape = (*q.shape[:-1], dim_v)
         self.stats_shape = layouts.stats_shape(terms.layout, q.shape)
+        self.scores = (problem.batch, queries.heads, queries.rows, keys.rows)
         for name, operand in (("q", q), ("k", k), ("v", v)):
             self.lay(name, operand)
         self._lay_stats()
@@ -83,12 +90,8 @@ class Call:
 
     def lay_mask(self, mask: Operand, nonzero_hides: bool) -> None:
         """Takes mask bytes that broadcast to [B, N, Sq, Skv], or to [N, rows, columns] when packed."""
-        sizes = self.problem
-        check_mask_shape(self._layout, mask.shape, (sizes.batch, sizes.q_heads, sizes.q_len, sizes.kv_len))
-        missing = 4 - len(mask.shape)
-        shape, stride = (1,) * missing + mask.shape, (0,) * missing + mask.stride
-        batch, head, row = (0 if size == 1 else step for size, step in zip(shape[:3], stride[:3]))
-        self.mask.batch_stride, self.mask.head_stride, self.mask.row_stride = batch, head, row
+        check_broadcast("mask", self._layout, mask.shape, self.scores)
+        self.mask.batch_stride, self.mask.head_stride, self.mask.row_stride = mask.repeating()
         self.mask.meaning = _native.NONZERO_HIDES if nonzero_hides else _native.NONZERO_SHOWS
 
 
@@ -124,8 +127,8 @@ def check_shapes(layout: str, q: Operand, k: Operand, v: Operand, packed: bool):
     return queries, keys, values.dim
 
 
-def check_mask_shape(layout: str, shape, scores) -> None:
-    """Refuses mask bytes that do not broadcast to the scores, [B,N,Sq,Skv]; packed, to [N,rows,columns]."""
+def check_broadcast(name: str, layout: str, shape, scores) -> None:
+    """Refuses what does not broadcast to the scores, [B,N,Sq,Skv]; packed, to [N,rows,columns]."""
     packed = layouts.AXES[layout].batch is None
     wanted = scores[-3 if packed else -4 :]
     if 2 <= len(shape) <= len(wanted):
@@ -136,8 +139,8 @@ def check_mask_shape(layout: str, shape, scores) -> None:
             return
     where = "[N, longest q, longest k]" if packed else f"{list(scores)}"
     raise ValueError(
-        f"mask has shape {tuple(shape)}; accepted are at least 2 dimensions that broadcast to {where}, the last one"
-        " in full (flags of keys, [B,Skv]: mask[:, None, None, :])"
+        f"{name} has shape {tuple(shape)}; accepted are at least 2 dimensions that broadcast to {where}, the"
+        f" last one in full (one row of columns per sequence, [B,Skv]: {name}[:, None, None, :])"
     )
 
 
@@ -160,15 +163,15 @@ def check_ends(name: str, ends: list[int], rows: int) -> None:
         )
 
 
-def check_packed_mask(shape, q_ends: list[int], kv_ends: list[int]) -> None:
-    """Refuses mask bytes that a packed sequence would reach beyond."""
+def check_longest(name: str, shape, q_ends: list[int], kv_ends: list[int]) -> None:
+    """Refuses mask bytes, or a bias, that a packed sequence would reach beyond."""
     if len(shape) < 2:
-        return  # check_mask_shape refuses it
+        return  # check_broadcast refuses it
     for axis, ends in ((-2, q_ends), (-1, kv_ends)):
         longest = max((later - earlier for earlier, later in zip(ends, ends[1:])), default=0)
         if shape[axis] < longest and not (axis == -2 and shape[axis] == 1):
             raise ValueError(
-                f"mask has shape {tuple(shape)}; accepted is {longest} or more in dimension {axis}, the"
+                f"{name} has shape {tuple(shape)}; accepted is {longest} or more in dimension {axis}, the"
                 " longest sequence"
             )
 

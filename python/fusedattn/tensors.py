@@ -3,6 +3,8 @@
 import torch
 
 from . import _native
+from . import extras as extra_terms
+from .extras import Extras
 from .problem import (
     Call,
     Calls,
@@ -11,7 +13,7 @@ from .problem import (
     announce_copy,
     check_both_ends,
     check_ends,
-    check_packed_mask,
+    check_longest,
 )
 
 _DTYPES = {
@@ -23,27 +25,33 @@ _forward_calls = Calls()
 _backward_calls = Calls()
 
 
-def forward(q, k, v, mask, cu_seqlens_q, cu_seqlens_k, *terms, stats=True):
+def forward(
+    q, k, v, mask, cu_seqlens_q, cu_seqlens_k, terms: Terms, extras: Extras | None = None, stats=True
+):
     """(out, max, sum) as ops.py defines them; with stats=False max and sum are None and not computed."""
     if cu_seqlens_q is not None or cu_seqlens_k is not None:
-        cu_seqlens_q, cu_seqlens_k = _checked_ends(q, k, mask, cu_seqlens_q, cu_seqlens_k)
+        cu_seqlens_q, cu_seqlens_k = _checked_ends(q, k, mask, cu_seqlens_q, cu_seqlens_k, extras)
     key = (
         q.dtype, q.shape, q.stride(), k.dtype, k.shape, k.stride(), v.dtype, v.shape, v.stride(), terms,
         None if mask is None else (mask.is_cpu, mask.dtype, mask.shape, mask.stride()),
-        None if cu_seqlens_q is None else cu_seqlens_q.shape,
+        None if cu_seqlens_q is None else cu_seqlens_q.shape, None if extras is None else _key(extras),
     )  # fmt: skip
     call = _forward_calls.get(key)
     if call is None:
-        _check_tensors({"k": k, "v": v}, q, mask)
-        q, k, v, mask, copied = _with_rows(q=q, k=k, v=v, mask=mask)
+        _check_tensors({"k": k, "v": v}, q, mask, extras)
+        bias = extras and extras.bias
+        q, k, v, mask, bias, copied = _with_rows(q=q, k=k, v=v, mask=mask, bias=bias)
         if copied:
-            return forward(q, k, v, mask, cu_seqlens_q, cu_seqlens_k, *terms, stats=stats)
-        call = _forward_calls.keep(key, _forward_call(q, k, v, mask, cu_seqlens_q, Terms(*terms)))
+            extras = extras and extras._replace(bias=bias)
+            return forward(q, k, v, mask, cu_seqlens_q, cu_seqlens_k, terms, extras, stats)
+        call = _forward_calls.keep(key, _forward_call(q, k, v, mask, cu_seqlens_q, terms, extras))
     out = q.new_empty(call.out_shape)
     call.q.data, call.k.data = q.data_ptr(), k.data_ptr()
     call.v.data, call.out.data = v.data_ptr(), out.data_ptr()
     if mask is not None or cu_seqlens_q is not None:
         _point(call, mask, cu_seqlens_q, cu_seqlens_k)
+    if extras is not None:
+        extras = _point_extras(call, extras)
     if stats:
         row_max = q.new_empty(call.stats_shape, dtype=torch.float32)
         row_sum = torch.empty_like(row_max)
@@ -57,27 +65,36 @@ def forward(q, k, v, mask, cu_seqlens_q, cu_seqlens_k, *terms, stats=True):
     return out, row_max, row_sum
 
 
-def backward(d_out, q, k, v, out, row_max, row_sum, mask, cu_seqlens_q, cu_seqlens_k, *terms, needs):
-    """(dq, dk, dv), contiguous, shaped as q, k, v; an empty [0] for each that needs does not ask for."""
+def backward(
+    d_out, q, k, v, out, row_max, row_sum, mask, cu_seqlens_q, cu_seqlens_k, terms: Terms, needs, extras=None
+):
+    """(dq, dk, dv), contiguous, shaped as q, k, v; an empty [0] for each that needs does not ask for.
+
+    With extras (dq, dk, dv, d_bias, d_sink), for five needs; the last two are None where not asked for.
+    """
     if cu_seqlens_q is not None or cu_seqlens_k is not None:
-        cu_seqlens_q, cu_seqlens_k = _checked_ends(q, k, mask, cu_seqlens_q, cu_seqlens_k)
+        cu_seqlens_q, cu_seqlens_k = _checked_ends(q, k, mask, cu_seqlens_q, cu_seqlens_k, extras)
+    if extras is not None and needs[3]:
+        extras = _unrepeated(extras)
     row_max, row_sum = row_max.contiguous(), row_sum.contiguous()
     key = (
         row_max.dtype, row_max.shape, row_sum.dtype, row_sum.shape,
         q.dtype, q.shape, q.stride(), k.dtype, k.shape, k.stride(), v.dtype, v.shape, v.stride(), terms,
         d_out.dtype, d_out.shape, d_out.stride(), out.dtype, out.shape, out.stride(),
         None if mask is None else (mask.is_cpu, mask.dtype, mask.shape, mask.stride()),
-        None if cu_seqlens_q is None else cu_seqlens_q.shape,
+        None if cu_seqlens_q is None else cu_seqlens_q.shape, None if extras is None else _key(extras),
     )  # fmt: skip
     call = _backward_calls.get(key)
     if call is None:
-        _check_tensors({"k": k, "v": v, "out": out, "d_out": d_out}, q, mask)
-        d_out, q, k, v, out, mask, copied = _with_rows(d_out=d_out, q=q, k=k, v=v, out=out, mask=mask)
+        _check_tensors({"k": k, "v": v, "out": out, "d_out": d_out}, q, mask, extras)
+        bias = extras and extras.bias
+        d_out, q, k, v, out, mask, bias, copied = _with_rows(
+            d_out=d_out, q=q, k=k, v=v, out=out, mask=mask, bias=bias
+        )
         if copied:
-            return backward(
-                d_out, q, k, v, out, row_max, row_sum, mask, cu_seqlens_q, cu_seqlens_k, *terms, needs=needs
-            )
-        call = _forward_call(q, k, v, mask, cu_seqlens_q, Terms(*terms))
+            extras, ends = extras and extras._replace(bias=bias), (cu_seqlens_q, cu_seqlens_k)
+            return backward(d_out, q, k, v, out, row_max, row_sum, mask, *ends, terms, needs, extras)
+        call = _forward_call(q, k, v, mask, cu_seqlens_q, terms, extras)
         _check_statistics(call, row_max, row_sum)
         _lay_gradients(call, d_out, q, k, v, out)
         _backward_calls.keep(key, call)
@@ -86,21 +103,27 @@ def backward(d_out, q, k, v, out, row_max, row_sum, mask, cu_seqlens_q, cu_seqle
     call.stats.max, call.stats.sum, call.d_out.data = row_max.data_ptr(), row_sum.data_ptr(), d_out.data_ptr()
     if mask is not None or cu_seqlens_q is not None:
         _point(call, mask, cu_seqlens_q, cu_seqlens_k)
+    if extras is not None:
+        extras = _point_extras(call, extras)
     gradients = [t.new_empty(t.shape if need else 0) for t, need in zip((q, k, v), needs)]
     for view, gradient, need in zip((call.dq, call.dk, call.dv), gradients, needs):
         view.data = gradient.data_ptr() if need else None
+    if extras is not None:
+        gradients += _extra_gradients(call, extras, *needs[3:])
     status = _native.problem_backward(call.address, None)
     if status:
         _native.refuse(status)
     return tuple(gradients)
 
 
-def _forward_call(q, k, v, mask, cu_seqlens, terms: Terms) -> Call:
+def _forward_call(q, k, v, mask, cu_seqlens, terms: Terms, extras: Extras | None) -> Call:
     sequences = None if cu_seqlens is None else cu_seqlens.shape[0] - 1
     call = Call(terms, _DTYPES[q.dtype], _operand(q), _operand(k), _operand(v), sequences)
     call.lay_fresh("out", call.out_shape)
     if mask is not None:
         call.lay_mask(_operand(mask), terms.nonzero_hides)
+    if extras is not None:
+        extra_terms.lay(call, terms.layout, extras, _operand)
     return call
 
 
@@ -135,8 +158,8 @@ def _point(call: Call, mask, cu_seqlens_q, cu_seqlens_k) -> None:
         call.problem.kv_ends = cu_seqlens_k.data_ptr() + 8
 
 
-def _checked_ends(q, k, mask, cu_seqlens_q, cu_seqlens_k):
-    """Both arrays as contiguous int64, once they are cumulative lengths that fit the rows and the mask."""
+def _checked_ends(q, k, mask, cu_seqlens_q, cu_seqlens_k, extras):
+    """Both arrays as contiguous int64, once they are cumulative lengths that fit the rows, mask and bias."""
     check_both_ends(cu_seqlens_q, cu_seqlens_k)
     ends = []
     for name, cu_seqlens, rows in (("cu_seqlens_q", cu_seqlens_q, q), ("cu_seqlens_k", cu_seqlens_k, k)):
@@ -155,12 +178,13 @@ def _checked_ends(q, k, mask, cu_seqlens_q, cu_seqlens_k):
         raise ValueError(
             f"cu_seqlens_q has {len(ends[0])} entries, cu_seqlens_k {len(ends[1])}; accepted is equal"
         )
-    if mask is not None:
-        check_packed_mask(mask.shape, *ends)
+    for name, tensor in (("mask", mask), ("bias", extras and extras.bias)):
+        if tensor is not None:
+            check_longest(name, tensor.shape, *ends)
     return cu_seqlens_q.to(torch.int64).contiguous(), cu_seqlens_k.to(torch.int64).contiguous()
 
 
-def _check_tensors(others: dict, q, mask) -> None:
+def _check_tensors(others: dict, q, mask, extras: Extras | None) -> None:
     if q.dtype not in _DTYPES:
         raise ValueError(f"q has dtype {q.dtype}; accepted are {', '.join(map(str, _DTYPES))}")
     for name, tensor in {"q": q, **others}.items():
@@ -175,6 +199,43 @@ def _check_tensors(others: dict, q, mask) -> None:
         )
     if mask is not None:
         _check_dense("mask", mask)
+    for name, tensor in zip(("bias", "alibi", "sink", "prefix", "dropout_seed"), extras or ()):
+        if isinstance(tensor, torch.Tensor):
+            if not tensor.is_cpu:
+                raise ValueError(f"{name} is on device {tensor.device}; accepted is the CPU")
+            _check_dense(name, tensor)
+
+
+def _key(extras: Extras) -> tuple:
+    """All of the extras that shapes a call."""
+    tensors = extras[:5]
+    return *(None if t is None else (t.is_cpu, t.dtype, t.shape, t.stride()) for t in tensors), *extras[5:]
+
+
+def _point_extras(call: Call, extras: Extras) -> Extras:
+    """Gives a call its extras' addresses; returns them as they must stay alive."""
+    prefix, sink = (t if t is None else t.contiguous() for t in (extras.prefix, extras.sink))
+    extras = extras._replace(prefix=prefix, sink=sink)
+    extra_terms.point(call, extras, torch.Tensor.data_ptr)
+    return extras
+
+
+def _unrepeated(extras: Extras) -> Extras:
+    """The extras with a bias of its own memory per element: an expanded one has a gradient per repetition."""
+    bias = extras.bias
+    if bias is None or all(step or size == 1 for size, step in zip(bias.shape, bias.stride())):
+        return extras
+    announce_copy("bias", bias.shape, 0, bias.element_size())
+    return extras._replace(bias=bias.clone(memory_format=torch.contiguous_format))
+
+
+def _extra_gradients(call: Call, extras: Extras, needs_bias: bool, needs_sink: bool) -> list:
+    """[d_bias, d_sink] with their addresses in the call; None where not needed."""
+    d_bias = extras.bias.new_zeros(extras.bias.shape) if needs_bias else None
+    d_sink = extras.sink.new_zeros(extras.sink.shape) if needs_sink else None
+    call.problem.d_bias.data = d_bias.data_ptr() if needs_bias else None
+    call.problem.d_sink = d_sink.data_ptr() if needs_sink else None
+    return [d_bias, d_sink]
 
 
 def _check_dense(name: str, tensor) -> None:

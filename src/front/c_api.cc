@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "front/failure.h"
 #include "front/read.h"
 #include "isa/lanes.h"
 #include "plan/describe.h"
@@ -24,26 +25,6 @@ struct fusedattn_plan {
 };
 
 namespace {
-
-thread_local std::string last_error;
-
-fusedattn_status report(const Status& status) {
-  if (status.ok()) return FUSEDATTN_OK;
-  last_error = status.sentence;
-  return static_cast<fusedattn_status>(status.code);
-}
-
-// Nothing is thrown across the C boundary.
-template <class Call>
-fusedattn_status guarded(Call call) {
-  try {
-    return report(call());
-  } catch (const std::bad_alloc&) {
-    return report({Code::out_of_memory, "not enough memory for the plan or its workspace"});
-  } catch (const std::exception& error) {
-    return report({Code::internal, error.what()});
-  }
-}
 
 // Scratch memory that a thread keeps between calls.
 class Memory {
@@ -228,7 +209,7 @@ extern "C" {
 
 const char* fusedattn_version(void) { return FUSEDATTN_VERSION; }
 
-const char* fusedattn_last_error(void) { return last_error.c_str(); }
+const char* fusedattn_last_error(void) { return last_error(); }
 
 void fusedattn_problem_init(fusedattn_problem* problem) {
   if (problem == nullptr) return;
@@ -308,7 +289,10 @@ fusedattn_status fusedattn_dropout_bits(const fusedattn_dropout* from, int64_t c
     if (bits == nullptr && count > 0) return Status::invalid("bits is NULL; accepted: the address of (count + 7) / 8 bytes");
     Dropout dropout;
     if (Status status = read_dropout(*from, dropout); !status.ok()) return status;
-    return {Code::unsupported, "dropout bits are not computed by this version"};
+    const Kernels* kernels = nullptr;
+    if (Status status = choose_lane(nullptr, kernels); !status.ok()) return status;
+    kernels->dropout_bits(dropout, count, bits);
+    return {};
   });
 }
 

@@ -30,6 +30,12 @@ extern "C" const fusedattn_layout_entry* fusedattn_layout(void) {
       FIELD(merge_problem, batch), FIELD(merge_problem, heads), FIELD(merge_problem, rows), FIELD(merge_problem, dim_v),
       FIELD(merge_problem, parts), FIELD(merge_problem, result), FIELD(merge_problem, q_ends), FIELD(merge_problem, special),
       FIELD(merge_problem, log_sum_exp),
+      WHOLE(nsa_compress_problem), FIELD(nsa_compress_problem, struct_size), FIELD(nsa_compress_problem, dtype),
+      FIELD(nsa_compress_problem, reserved), FIELD(nsa_compress_problem, sequences), FIELD(nsa_compress_problem, ends),
+      FIELD(nsa_compress_problem, tokens), FIELD(nsa_compress_problem, heads), FIELD(nsa_compress_problem, dim),
+      FIELD(nsa_compress_problem, block), FIELD(nsa_compress_problem, stride), FIELD(nsa_compress_problem, input),
+      FIELD(nsa_compress_problem, weight), FIELD(nsa_compress_problem, output), FIELD(nsa_compress_problem, d_output),
+      FIELD(nsa_compress_problem, d_input), FIELD(nsa_compress_problem, d_weight),
       {nullptr, 0, 0}};
   return entries;
 }

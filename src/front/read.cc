@@ -7,7 +7,6 @@
 #include <string>
 
 namespace fusedattn {
-namespace {
 
 Status check_struct(const void* address, const char* name, std::size_t size, std::size_t expected) {
   if (address == nullptr) return Status::invalid(std::string(name) + " is NULL; accepted: the address of a fusedattn_" + name);
@@ -17,9 +16,20 @@ Status check_struct(const void* address, const char* name, std::size_t size, std
   return {};
 }
 
-View read(const fusedattn_view& view) {
+Status read_dtype(const char* name, std::int32_t from, Dtype& to) {
+  if (from < FUSEDATTN_FLOAT32 || from > FUSEDATTN_FLOAT16)
+    return Status::invalid(std::string(name) + " is " + std::to_string(from) + "; accepted: 0 (float32), 1 (bfloat16), 2 (float16)");
+  to = static_cast<Dtype>(from);
+  return {};
+}
+
+View read_view(const fusedattn_view& view) {
   return {static_cast<std::byte*>(view.data), view.batch_stride, view.head_stride, view.row_stride};
 }
+
+namespace {
+
+View read(const fusedattn_view& view) { return read_view(view); }
 
 Stats read(const fusedattn_stats& stats) {
   return {stats.max, stats.sum, stats.batch_stride, stats.head_stride, stats.row_stride, stats.lanes ? stats.lanes : 1, stats.blocks != 0};
@@ -41,13 +51,6 @@ std::string number(double x) {
   char text[32];
   std::snprintf(text, sizeof text, "%g", x);
   return text;
-}
-
-Status read_dtype(const char* name, std::int32_t from, Dtype& to) {
-  if (from < FUSEDATTN_FLOAT32 || from > FUSEDATTN_FLOAT16)
-    return Status::invalid(std::string(name) + " is " + std::to_string(from) + "; accepted: 0 (float32), 1 (bfloat16), 2 (float16)");
-  to = static_cast<Dtype>(from);
-  return {};
 }
 
 Status read_bias(const fusedattn_bias& from, Bias& to) {
@@ -81,7 +84,7 @@ Status read_problem(const fusedattn_problem* from, Problem& to) {
   to.mask.bands = reinterpret_cast<const Band*>(from->mask.bands);
   to.mask.prefix = from->mask.prefix;
   to.mask.bytes = {from->mask.bytes, from->mask.batch_stride, from->mask.head_stride, from->mask.row_stride,
-                   from->mask.meaning == FUSEDATTN_NONZERO_HIDES, from->mask.whole != 0};
+                   from->mask.meaning == FUSEDATTN_NONZERO_HIDES, from->mask.whole != 0, {}};
   if (Status status = read_bias(from->bias, to.bias); !status.ok()) return status;
   to.alibi = read(from->alibi);
   if (Status status = read_dropout(from->dropout, to.dropout); !status.ok()) return status;

@@ -6,13 +6,19 @@ namespace {
 #include "kernel/seen.inl"
 #include "kernel/nonfinite.inl"
 #include "kernel/pack.inl"
+#include "kernel/dropout.inl"
 #include "kernel/softmax.inl"
+#include "kernel/terms.inl"
 #include "kernel/products.inl"
 #include "kernel/forward_scratch.inl"
 #include "kernel/forward.inl"
 #include "kernel/backward_scratch.inl"
+#include "kernel/score_gradients.inl"
 #include "kernel/backward.inl"
+#include "kernel/bias_gradient.inl"
 #include "kernel/reduce.inl"
+#include "kernel/compress.inl"
+#include "kernel/compress_backward.inl"
 #include "kernel/merge.inl"
 
 #ifdef FUSEDATTN_LANE_HAS_DOT
@@ -46,6 +52,12 @@ std::size_t forward_scratch(const Problem& p, std::int64_t lines) {
 std::size_t backward_scratch(const Problem& p, std::int64_t q_len) {
   return p.dtype == Dtype::bf16 ? backward_bytes<MacOfBf16>(p, q_len) : backward_bytes<Fma>(p, q_len);
 }
+std::size_t bias_scratch(const Problem& p, std::int64_t q_len) {
+  const Tile tile = backward_tile(p);
+  Arena sums;
+  sums.take<float>(static_cast<std::size_t>(tile.rows * leading(tile.cols)));
+  return sums.used() + backward_scratch(p, q_len);
+}
 
 void forward_any(const Problem& p, const ForwardItem& item, void* scratch) {
   switch (p.dtype) {
@@ -61,6 +73,21 @@ void backward_any(const Problem& p, const BackwardItem& item, void* scratch) {
     case Dtype::f16: return Backward<f16, Fma>(p, item, scratch).run();
   }
 }
+void bias_gradient_any(const Problem& p, const BiasItem& item, void* scratch) {
+  switch (p.dtype) {
+    case Dtype::f32: return bias_gradient<float, Fma>(p, item, scratch);
+    case Dtype::bf16: return bias_gradient<bf16, MacOfBf16>(p, item, scratch);
+    case Dtype::f16: return bias_gradient<f16, Fma>(p, item, scratch);
+  }
+}
+float sink_gradient_any(const Problem& p, std::int64_t head, void* scratch) {
+  switch (p.dtype) {
+    case Dtype::f32: return sink_gradient<float, Fma>(p, head, scratch);
+    case Dtype::bf16: return sink_gradient<bf16, MacOfBf16>(p, head, scratch);
+    case Dtype::f16: return sink_gradient<f16, Fma>(p, head, scratch);
+  }
+  return 0.0f;
+}
 void reduce_any(Dtype dtype, const ReduceItem& item) {
   switch (dtype) {
     case Dtype::f32: return reduce_rows<float>(item);
@@ -75,19 +102,53 @@ void merge_any(Dtype dtype, const MergeRows& rows) {
     case Dtype::f16: return merge_rows<f16>(rows);
   }
 }
+void compress_weights_any(const Compress& p, float* to) {
+  switch (p.dtype) {
+    case Dtype::f32: return compress_weights<float>(p, to);
+    case Dtype::bf16: return compress_weights<bf16>(p, to);
+    case Dtype::f16: return compress_weights<f16>(p, to);
+  }
+}
+void compress_forward_any(const Compress& p, const CompressItem& item) {
+  switch (p.dtype) {
+    case Dtype::f32: return CompressForward<float>(p, item).run();
+    case Dtype::bf16: return CompressForward<bf16>(p, item).run();
+    case Dtype::f16: return CompressForward<f16>(p, item).run();
+  }
+}
+void compress_backward_any(const Compress& p, const CompressItem& item) {
+  switch (p.dtype) {
+    case Dtype::f32: return CompressBackward<float>(p, item).run();
+    case Dtype::bf16: return CompressBackward<bf16>(p, item).run();
+    case Dtype::f16: return CompressBackward<f16>(p, item).run();
+  }
+}
+void sum_compress_weights_any(const Compress& p, const float* partials, std::int64_t count) {
+  switch (p.dtype) {
+    case Dtype::f32: return sum_compress_weights<float>(p, partials, count);
+    case Dtype::bf16: return sum_compress_weights<bf16>(p, partials, count);
+    case Dtype::f16: return sum_compress_weights<f16>(p, partials, count);
+  }
+}
 }  // namespace
 
 #define FUSEDATTN_TEXT(name) #name
 #define FUSEDATTN_NAME(name) FUSEDATTN_TEXT(name)
 extern const Kernels kernels;
 const Kernels kernels{FUSEDATTN_NAME(FUSEDATTN_LANE),
+                      &look_at_bytes,
                       &forward_tile,
                       &forward_scratch,
                       &forward_any,
                       &backward_tile,
                       &backward_scratch,
                       &backward_any,
+                      &bias_scratch,
+                      &bias_gradient_any,
+                      &sink_gradient_any,
+                      &dropout_bits,
                       &reduce_any,
                       &weigh_rows,
-                      &merge_any};
+                      &merge_any,
+                      {&compress_weights_any, &compress_forward_any, &compress_backward_any, &sum_compress_weights_any}};
 }  // namespace fusedattn::FUSEDATTN_LANE

@@ -5,7 +5,9 @@ struct BackwardScratch {
   float *q, *q_pairs, *d_out, *d_out_pairs;         // left- and right-hand sides of a tile of rows
   float *probabilities, *d_scores;                  // P and dS, first S and dP
   float *p_pairs, *ds_pairs, *ds_rows;              // what products read of them
-  float *row_max, *log_sum, *delta;                 // of all rows
+  float *row_max, *log_sum, *delta, *mass;          // of all rows
+  float* distances;
+  std::uint16_t* words;
   Seen* seen;
   Range *hulls, *column_hulls;                      // of strips of rows; of strips of columns, in rows
 };
@@ -14,6 +16,7 @@ template <class Mac>
 struct BackwardSizes {
   std::int64_t q_len, q_words, v_words, ld_q, ld_dq, ld_v, ld_dv, ld_scores;
   Tile tile;
+  bool has_distances, drops;
   BackwardSizes(const Problem& p, std::int64_t q_len_, Tile tile_)
       : q_len(q_len_),
         q_words(words<Mac>(p.dim)),
@@ -23,7 +26,9 @@ struct BackwardSizes {
         ld_v(leading(v_words)),
         ld_dv(leading(p.dim_v)),
         ld_scores(leading(tile_.cols)),
-        tile(tile_) {}
+        tile(tile_),
+        has_distances(p.alibi.slopes != nullptr),
+        drops(p.dropout.active()) {}
   std::int64_t key_panel() const { return q_words * kPanel; }
   std::int64_t value_panel() const { return v_words * kPanel; }
   std::int64_t q_pair_stride() const { return Mac::kDepth == 1 ? ld_q : ld_dq; }
@@ -54,6 +59,9 @@ struct BackwardSizes {
     s.row_max = arena.take<float>(q_len);
     s.log_sum = arena.take<float>(q_len);
     s.delta = arena.take<float>(q_len);
+    s.mass = arena.take<float>(q_len);
+    s.distances = arena.take<float>(has_distances ? ScoreTerms::distances(tile.rows, tile.cols) : 0);
+    s.words = arena.take<std::uint16_t>(drops ? Keeping::room(tile.cols) : 0);
     s.seen = arena.take<Seen>(tile.rows);
     s.hulls = arena.take<Range>(tile.rows / kStripRows + 1);
     s.column_hulls = arena.take<Range>(tile.cols / kStripRows + 1);

@@ -2,7 +2,7 @@
 //
 //   for each block of columns:   pack keys (transposed) and values once
 //     for each tile of lines:    S = Q K^T      P, shrink = softmax(S)      O = O * shrink + P V
-//   out = O / sum
+//   out = O / sum                      (P only where dropout keeps it, then out / keep_prob; the sink joins the sum)
 //
 // A line is a row of one of the heads; lines of all heads lie one after another, so that even a single row per head makes
 // full strips. Each strip multiplies only with the columns that one of its rows sees: what a mask empties is never computed.
@@ -15,6 +15,8 @@ class Forward {
         seq_(sequence(p, item.b)),
         sight_(sight_of(p, item.b)),
         scaling_(p.scale),
+        terms_(p, seq_, item.b, item.scores_before),
+        keeping_(p, seq_, item.scores_before),
         sizes_(p, forward_tile_of<Mac>(p), item.rows.size() * p.group()) {
     Arena arena(scratch);
     s_ = sizes_.lay(arena);
@@ -59,6 +61,7 @@ class Forward {
     k_ = reinterpret_cast<const T*>(row_of(p_, p_.k, item_.b, item_.kv_head, seq_.kv_begin + block.begin));
     v_ = reinterpret_cast<const T*>(row_of(p_, p_.v, item_.b, item_.kv_head, seq_.kv_begin + block.begin));
     packed_ = false;
+    terms_.enter(item_.rows, block, s_.distances);
   }
 
   void tile(Range lines) {
@@ -75,7 +78,7 @@ class Forward {
     bool any = false;
     for (std::int64_t i = 0; i < lines.size(); ++i) {
       const std::int64_t line = lines.begin + i;
-      s_.seen[i] = seen_by(sight_, bytes_of_line(line), p_.mask.bytes.nonzero_hides, row_of_line(line), block_);
+      s_.seen[i] = seen_by(p_, seq_, sight_, item_.b, head_of(line), row_of_line(line), block_);
       any = any || !s_.seen[i].columns.empty();
     }
     hulls_of(s_.seen, lines.size(), s_.hulls);
@@ -113,10 +116,16 @@ class Forward {
       const std::int64_t line = lines.begin + i;
       Range seen = s_.seen[i].columns;
       if (seen.empty()) seen = {hull.begin, hull.begin};
+      if (terms_.present()) terms_.add(scores(i), head_of(line), row_of_line(line), seen);
       if (s_.seen[i].holes) hide_holes(scores(i), bytes_of_line(line), p_.mask.bytes.nonzero_hides, seen, -kInfinity);
-      const float shrink = softmax_row<Mac>(scores(i), hull, seen, scaling_.exponent, s_.row_max[line], s_.row_sum[line]);
+      const float shrink = keeping_.active() ? softmax_row<Mac>(scores(i), hull, seen, terms_.exponent(), kept(line, seen), s_.row_max[line], s_.row_sum[line])
+                                             : softmax_row<Mac>(scores(i), hull, seen, terms_.exponent(), KeepAll{}, s_.row_max[line], s_.row_sum[line]);
       if (shrink != 1.0f) multiply_row(s_.out + line * sizes_.ld_out, round_up(p_.dim_v, kLanes), shrink);
     }
+  }
+
+  KeepSome kept(std::int64_t line, Range seen) const {
+    return {keeping_.words(head_of(line), row_of_line(line), block_, seen, s_.words), keeping_.threshold()};
   }
 
   // O += P V
@@ -136,16 +145,26 @@ class Forward {
     }
   }
 
+  // The sink is one more score of the row, in natural units. Returns by how much what was accumulated shrinks.
+  static float add_sink(float sink, float& row_max, float& row_sum) {
+    if (sink == -kInfinity) return 1.0f;
+    const float new_max = row_sum == 0.0f ? sink : std::max(row_max, sink);
+    const float shrink = row_sum == 0.0f ? 0.0f : std::exp(row_max - new_max);
+    row_max = new_max, row_sum = row_sum * shrink + std::exp(sink - new_max);
+    return shrink;
+  }
+
   // out = O / sum and the statistics; a line that saw nothing gets 0, the lowest and the largest float.
   void finish(std::int64_t line) {
     const std::int64_t head = head_of(line), row = seq_.q_begin + row_of_line(line);
-    const float row_max = s_.row_max[line], row_sum = s_.row_sum[line];
+    float row_max = s_.row_max[line] * terms_.unit(), row_sum = s_.row_sum[line];
+    const float shrink = p_.sink != nullptr && seq_.kv_len > 0 ? add_sink(p_.sink[head], row_max, row_sum) : 1.0f;
     const bool nothing = row_sum == 0.0f;
     T* to = reinterpret_cast<T*>(row_of(p_, p_.out, item_.b, head, row));
-    store_scaled(to, s_.out + line * sizes_.ld_out, p_.dim_v, nothing ? 0.0f : 1.0f / row_sum);
+    store_scaled(to, s_.out + line * sizes_.ld_out, p_.dim_v, nothing ? 0.0f : shrink * keeping_.inverse() / row_sum);
     const std::int64_t at = stats_offset(p_, seq_, item_.b, head, row_of_line(line));
     const float none = seq_.kv_len > 0 ? FLT_MAX : 0.0f, none_max = 0.0f - none;
-    if (p_.stats.max != nullptr) std::fill_n(p_.stats.max + at, p_.stats.lanes, nothing ? none_max : row_max * scaling_.rest);
+    if (p_.stats.max != nullptr) std::fill_n(p_.stats.max + at, p_.stats.lanes, nothing ? none_max : row_max);
     if (p_.stats.sum != nullptr) std::fill_n(p_.stats.sum + at, p_.stats.lanes, nothing ? none : row_sum);
   }
 
@@ -154,6 +173,8 @@ class Forward {
   const Sequence seq_;
   const Sight sight_;
   const Scaling scaling_;
+  ScoreTerms terms_;
+  const Keeping keeping_;
   const ForwardSizes<Mac> sizes_;
   ForwardScratch s_;
   Range block_;

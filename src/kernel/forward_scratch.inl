@@ -1,6 +1,8 @@
 // What the forward of an item keeps: sizes of tile and panels, and the pieces of scratch.
 struct ForwardScratch {
   float *q, *out, *keys, *values, *scores, *row_max, *row_sum;
+  float* distances;
+  std::uint16_t* words;
   Seen* seen;
   Range* hulls;
 };
@@ -9,13 +11,16 @@ template <class Mac>
 struct ForwardSizes {
   std::int64_t lines, q_words, ld_q, ld_out, value_panels;
   Tile tile;
+  bool has_distances, drops;
   ForwardSizes(const Problem& p, Tile tile_, std::int64_t lines_)
       : lines(lines_),
         q_words(words<Mac>(p.dim)),
         ld_q(leading(q_words)),
         ld_out(leading(p.dim_v)),
         value_panels(round_up(p.dim_v, kPanel) / kPanel),
-        tile(tile_) {}
+        tile(tile_),
+        has_distances(p.alibi.slopes != nullptr),
+        drops(p.dropout.active()) {}
   std::int64_t ld_scores() const { return leading(tile.cols); }
   std::int64_t key_panel() const { return q_words * kPanel; }
   std::int64_t value_panel() const { return words<Mac>(tile.cols) * kPanel; }
@@ -29,6 +34,8 @@ struct ForwardSizes {
     s.scores = arena.take<float>(tile.rows * ld_scores());
     s.row_max = arena.take<float>(lines);
     s.row_sum = arena.take<float>(lines);
+    s.distances = arena.take<float>(has_distances ? ScoreTerms::distances(lines, tile.cols) : 0);
+    s.words = arena.take<std::uint16_t>(drops ? Keeping::room(tile.cols) : 0);
     s.seen = arena.take<Seen>(tile.rows);
     s.hulls = arena.take<Range>(tile.rows / kStripRows + 1);
     return s;

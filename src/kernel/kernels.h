@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kernel/compress.h"
 #include "problem/problem.h"
 
 namespace fusedattn {
@@ -27,6 +28,21 @@ struct BackwardItem {
   std::int64_t scores_before;  // of one head, in the sequences before b
   float* dq;   // [q_len, leading(dim)], overwritten
   float* dkv;  // null: round and store dk and dv; else [kv_len, leading(dim)] then [kv_len, leading(dim_v)]
+};
+
+// Rows of mask bytes to be looked at once, before the tiles: `rows` of them, each of `cols` bytes.
+struct LookItem {
+  const std::uint8_t* bytes;
+  std::int64_t row_stride, rows, cols;
+  bool nonzero_hides;
+  RowSight* sights;
+};
+
+// The gradient of some rows and columns of the bias, summed over the sequences and query heads that share it; all rows are one where
+// the bias repeats its rows.
+struct BiasItem {
+  Range batch, heads, rows, cols;
+  std::int64_t scores_before;  // of one head, in the sequences before the first
 };
 
 // out[row] = factor * (parts[0][row] + parts[1][row] + ...), each [rows, leading(width)], rounded to the storage type.
@@ -64,15 +80,21 @@ struct MergeRows {
 
 struct Kernels {
   const char* name;
+  void (*look_at_bytes)(const LookItem&);
   Tile (*forward_tile)(const Problem&);
   std::size_t (*forward_scratch)(const Problem&, std::int64_t lines);
   void (*forward)(const Problem&, const ForwardItem&, void* scratch);
   Tile (*backward_tile)(const Problem&);
   std::size_t (*backward_scratch)(const Problem&, std::int64_t q_len);
   void (*backward)(const Problem&, const BackwardItem&, void* scratch);
+  std::size_t (*bias_scratch)(const Problem&, std::int64_t q_len);
+  void (*bias_gradient)(const Problem&, const BiasItem&, void* scratch);
+  float (*sink_gradient)(const Problem&, std::int64_t head, void* scratch);
+  void (*dropout_bits)(const Dropout&, std::int64_t count, std::uint8_t* bits);
   void (*reduce)(Dtype, const ReduceItem&);
   void (*weigh)(const WeighedRows&);
   void (*merge)(Dtype, const MergeRows&);
+  CompressKernels compress;
 };
 
 // The leading dimension of a float32 scratch matrix: an odd number of cache lines, so that rows do not share cache sets.

@@ -8,7 +8,16 @@ constexpr std::uint64_t kLowBits = 0x0101010101010101u, kHighBits = 0x8080808080
 
 FUSEDATTN_INLINE bool shows(std::uint8_t byte, bool nonzero_hides) { return (byte != 0) != nonzero_hides; }
 
-// Tightens an interval to the shown bytes at its ends, then looks for hidden ones between them, eight bytes at a time.
+// Whether all of a chunk of bytes are hidden, or all are shown. The compiler makes vectors of the loop.
+constexpr std::int64_t kChunk = 128;
+template <bool kZero>
+FUSEDATTN_INLINE bool chunk_is(const std::uint8_t* bytes) {
+  std::uint8_t other = 0;
+  for (std::int64_t n = 0; n < kChunk; ++n) other = static_cast<std::uint8_t>(other | (kZero ? bytes[n] : bytes[n] == 0));
+  return other == 0;
+}
+
+// Tightens an interval to the shown bytes at its ends, then looks for hidden ones between them: chunks first, then eight at a time.
 inline Seen seen_through(const std::uint8_t* bytes, bool nonzero_hides, Range columns) {
   const std::uint64_t nothing_shown = nonzero_hides ? ~std::uint64_t{0} : 0;
   std::int64_t begin = columns.begin, end = columns.end;
@@ -20,24 +29,43 @@ inline Seen seen_through(const std::uint8_t* bytes, bool nonzero_hides, Range co
   const auto has_zero = [](std::uint64_t word) { return ((word - kLowBits) & ~word & kHighBits) != 0; };
   const auto all_hidden = [&](std::uint64_t word) { return nothing_shown ? !has_zero(word) : word == 0; };
   const auto all_shown = [&](std::uint64_t word) { return nothing_shown ? word == 0 : !has_zero(word); };
+  const auto chunk_hidden = [&](std::int64_t j) { return nonzero_hides ? chunk_is<false>(bytes + j) : chunk_is<true>(bytes + j); };
+  const auto chunk_shown = [&](std::int64_t j) { return nonzero_hides ? chunk_is<true>(bytes + j) : chunk_is<false>(bytes + j); };
+  while (begin + kChunk <= end && chunk_hidden(begin)) begin += kChunk;
   while (begin + 8 <= end && all_hidden(word_at(begin))) begin += 8;
   while (begin < end && !shows(bytes[begin], nonzero_hides)) ++begin;
+  while (begin + kChunk <= end && chunk_hidden(end - kChunk)) end -= kChunk;
   while (begin + 8 <= end && all_hidden(word_at(end - 8))) end -= 8;
   while (begin < end && !shows(bytes[end - 1], nonzero_hides)) --end;
   std::int64_t j = begin;
+  while (j + kChunk <= end && chunk_shown(j)) j += kChunk;
   while (j + 8 <= end && all_shown(word_at(j))) j += 8;
   while (j < end && shows(bytes[j], nonzero_hides)) ++j;
   return {{begin, end}, j < end};
 }
 
-// `row` and `block` are positions in the sequence; `bytes`, if any, are those of the row, from the block's first column on.
-FUSEDATTN_INLINE Seen seen_by(const Sight& sight, const std::uint8_t* bytes, bool nonzero_hides, std::int64_t row, Range block) {
-  const Range inside = meet(sight.columns({row, row + 1}, block.end), block);
+// What a row of one sequence and head sees of a block; row and block are positions in the sequence.
+inline Seen seen_by(const Problem& p, const Sequence& seq, const Sight& sight, std::int64_t b, std::int64_t head, std::int64_t row, Range block) {
+  Range inside = meet(sight.columns({row, row + 1}, block.end), block);
+  const std::uint8_t* bytes = bytes_of(p, seq, b, head, row);
+  bool holes = false;
+  if (bytes != nullptr) {
+    const RowSight& shown = sight_of_row(p, seq, b, head, row);
+    inside = meet(inside, {shown.begin, shown.end}), holes = shown.holes;
+  }
   if (inside.empty()) return {};
   const Range columns{inside.begin - block.begin, inside.end - block.begin};
-  if (bytes == nullptr) return {columns};
-  const Seen seen = seen_through(bytes, nonzero_hides, columns);
+  if (!holes) return {columns};
+  const Seen seen = seen_through(bytes + block.begin, p.mask.bytes.nonzero_hides, columns);
   return seen.columns.empty() ? Seen{} : seen;
+}
+
+// The sights of some of the rows that have bytes of their own, each of `cols` bytes.
+inline void look_at_bytes(const LookItem& item) {
+  for (std::int64_t i = 0; i < item.rows; ++i) {
+    const Seen seen = seen_through(item.bytes + i * item.row_stride, item.nonzero_hides, {0, item.cols});
+    item.sights[i] = {static_cast<std::int32_t>(seen.columns.begin), static_cast<std::int32_t>(seen.columns.end), seen.holes};
+  }
 }
 
 // Replaces the scores that the bytes of a row hide; `bytes` at the first column of the block.

@@ -46,9 +46,9 @@ FUSEDATTN_INLINE void multiply_row(float* row, std::int64_t n, float factor) {
   for (std::int64_t j = 0; j < n; j += kLanes) store(row + j, mul(load(row + j), broadcast(factor)));
 }
 
-// Scores become probabilities: kVectors vectors from column j on.
-template <class Mac, int kVectors>
-FUSEDATTN_INLINE void exponentiate(float* s, std::int64_t j, F32 factor, F32 subtrahend, F32 (&total)[kPanelVectors]) {
+// Scores become probabilities, of which dropout keeps some: kVectors vectors from column j on. Their sum is that of all.
+template <class Mac, int kVectors, class Keep>
+FUSEDATTN_INLINE void exponentiate(float* s, std::int64_t j, F32 factor, F32 subtrahend, const Keep& keep, F32 (&total)[kPanelVectors]) {
   F32 x[kVectors];
 #pragma GCC unroll 16
   for (int n = 0; n < kVectors; ++n) x[n] = mul(sub(load(s + j + n * kLanes), subtrahend), factor);
@@ -56,7 +56,7 @@ FUSEDATTN_INLINE void exponentiate(float* s, std::int64_t j, F32 factor, F32 sub
 #pragma GCC unroll 16
   for (int n = 0; n < kVectors; ++n) {
     total[n % kPanelVectors] = add(total[n % kPanelVectors], x[n]);
-    Mac::store_probabilities(s, j + n * kLanes, x[n]);
+    Mac::store_probabilities(s, j + n * kLanes, keep(x[n], j + n * kLanes));
   }
 }
 
@@ -74,8 +74,8 @@ FUSEDATTN_INLINE float largest_score(const float* s, Range block, float row_max)
 
 // Turns scores s[block] into probabilities, of which those outside `seen` are 0; updates max and sum of the row.
 // Returns by how much what was accumulated before must shrink.
-template <class Mac>
-float softmax_row(float* s, Range block, Range seen, float c, float& row_max, float& row_sum) {
+template <class Mac, class Keep>
+float softmax_row(float* s, Range block, Range seen, float c, const Keep& keep, float& row_max, float& row_sum) {
   std::fill(s + block.begin, s + seen.begin, -kInfinity);
   std::fill(s + seen.end, s + block.end, -kInfinity);
   const float new_max = largest_score(s, block, row_max);
@@ -87,8 +87,8 @@ float softmax_row(float* s, Range block, Range seen, float c, float& row_max, fl
   for (int n = 0; n < kPanelVectors; ++n) total[n] = zero();
   std::int64_t j = block.begin;
   constexpr int kAtOnce = std::max(4, kPanelVectors);
-  for (; j + kAtOnce * kLanes <= block.end; j += kAtOnce * kLanes) exponentiate<Mac, kAtOnce>(s, j, factor, subtrahend, total);
-  for (; j < block.end; j += kPanel) exponentiate<Mac, kPanelVectors>(s, j, factor, subtrahend, total);
+  for (; j + kAtOnce * kLanes <= block.end; j += kAtOnce * kLanes) exponentiate<Mac, kAtOnce>(s, j, factor, subtrahend, keep, total);
+  for (; j < block.end; j += kPanel) exponentiate<Mac, kPanelVectors>(s, j, factor, subtrahend, keep, total);
 #pragma GCC unroll 16
   for (int n = 1; n < kPanelVectors; ++n) total[0] = add(total[0], total[n]);
   F32 shrink[1] = {broadcast((row_max - reference) * c)};

@@ -15,8 +15,25 @@ std::string band_text(const Band& band, const char* name) {
 
 std::string mask_text(const Mask& mask) {
   std::string text = band_text(mask.top_left, "top-left") + band_text(mask.bottom_right, "bottom-right");
-  if (mask.bytes.data != nullptr) text += text.empty() ? "bytes" : "+bytes";
+  const auto add = [&text](bool present, const char* name) {
+    if (present) text += text.empty() ? name : std::string("+") + name;
+  };
+  add(mask.bands != nullptr, "bands");
+  add(mask.prefix != nullptr, "prefix");
+  add(mask.bytes.data != nullptr, "bytes");
   return text.empty() ? "no mask" : text;
+}
+
+// "+bias+dropout 0.9"
+std::string terms_text(const Problem& p) {
+  std::string text;
+  if (p.bias.data != nullptr) text += "+bias";
+  if (p.alibi.slopes != nullptr) text += "+alibi";
+  if (p.sink != nullptr) text += "+sink";
+  if (!p.dropout.active()) return text;
+  char keep[32];
+  std::snprintf(keep, sizeof keep, "+dropout %g", 1.0 - static_cast<double>(p.dropout.keep_prob));
+  return text + keep;
 }
 
 double total_pairs(const Problem& p) {
@@ -41,7 +58,7 @@ std::string describe(const Plan& plan) {
                 forward ? "forward" : "backward", plan.kernels->name, name_of(p.dtype), static_cast<long long>(p.batch),
                 p.packed() ? " packed" : "", static_cast<long long>(p.q_heads), static_cast<long long>(p.kv_heads),
                 static_cast<long long>(p.q_len), static_cast<long long>(p.kv_len), static_cast<long long>(p.dim),
-                static_cast<long long>(p.dim_v), mask_text(p.mask).c_str(),
+                static_cast<long long>(p.dim_v), (mask_text(p.mask) + terms_text(p)).c_str(),
                 pairs > 0 ? static_cast<double>(visible_area(p)) / pairs : 0.0, static_cast<long long>(tile.rows),
                 static_cast<long long>(tile.cols),
                 forward ? static_cast<long long>(plan.forward_items.size()) : static_cast<long long>(plan.items),

@@ -90,6 +90,37 @@ void plan_backward(std::int64_t threads, Plan& plan) {
   plan.slots = std::min<std::int64_t>(plan.slots, static_cast<std::int64_t>(plan.units.size()));
 }
 
+MaskRows rows_with_bytes(const Problem& p) {
+  const Bytes& bytes = p.mask.bytes;
+  if (bytes.data == nullptr) return {};
+  const std::int64_t heads = bytes.head_stride ? p.q_heads : 1;
+  if (bytes.whole) return {1, heads, p.q_len, p.kv_len};
+  const Lengths longest = longest_of(p);
+  return {bytes.batch_stride ? p.batch : 1, heads, bytes.row_stride ? longest.rows : std::min<std::int64_t>(longest.rows, 1), longest.cols};
+}
+
+// A part of the bias for each item; axes that the bias repeats are summed within one.
+void plan_bias_gradient(Plan& plan) {
+  const Problem& p = plan.problem;
+  if (p.d_bias.data == nullptr) return;
+  const Lengths longest = longest_of(p);
+  const Tile tile = plan.kernels->backward_tile(p);
+  const auto pieces = [](bool repeated, std::int64_t size, std::int64_t step, const auto& visit) {
+    if (repeated) return visit(Range{0, size});
+    for (std::int64_t i = 0; i < size; i += step) visit(Range{i, std::min(i + step, size)});
+  };
+  std::int64_t scores_before = 0;
+  pieces(p.bias.batch_stride == 0, p.batch, 1, [&](Range batch) {
+    pieces(p.bias.head_stride == 0, p.q_heads, 1, [&](Range heads) {
+      pieces(p.bias.row_stride == 0, longest.rows, tile.rows, [&](Range rows) {
+        pieces(false, longest.cols, tile.cols, [&](Range cols) { plan.bias_items.push_back({batch, heads, rows, cols, scores_before}); });
+      });
+    });
+    if (!batch.empty()) scores_before += sequence(p, batch.begin).q_len * sequence(p, batch.begin).kv_len;
+  });
+  plan.workers = std::max<std::int64_t>(1, plan.workers);
+}
+
 }  // namespace
 
 std::int64_t visible_area(const Sight& sight, Range rows, std::int64_t kv_len) {
@@ -113,6 +144,7 @@ std::int64_t visible_area(const Problem& p) {
 
 ForwardWorkspace lay_forward(const Plan& plan, Arena& arena) {
   ForwardWorkspace w;
+  w.sights = arena.take<RowSight>(static_cast<std::size_t>(plan.mask_rows.count()));
   w.stride = plan.lines ? plan.kernels->forward_scratch(plan.problem, plan.lines) : 0;
   w.scratch = arena.take<std::byte>(w.stride * static_cast<std::size_t>(plan.workers));
   return w;
@@ -121,7 +153,9 @@ ForwardWorkspace lay_forward(const Plan& plan, Arena& arena) {
 BackwardWorkspace lay_backward(const Plan& plan, Arena& arena) {
   const Problem& p = plan.problem;
   BackwardWorkspace w;
+  w.sights = arena.take<RowSight>(static_cast<std::size_t>(plan.mask_rows.count()));
   w.stride = plan.items ? plan.kernels->backward_scratch(p, plan.max_q_len) : 0;
+  if (!plan.bias_items.empty()) w.stride = plan.kernels->bias_scratch(p, plan.max_q_len);
   w.scratch = arena.take<std::byte>(w.stride * static_cast<std::size_t>(plan.workers));
   w.dq_stride = p.dq.data ? plan.max_q_len * leading(p.dim) : 0;
   w.dq_slot = w.dq_stride * plan.max_splits;
@@ -139,12 +173,15 @@ void make_plan(const Problem& problem, Direction direction, const Kernels& kerne
   plan.kernels = &kernels;
   plan.forward_items.clear();
   plan.units.clear();
+  plan.bias_items.clear();
+  plan.mask_rows = rows_with_bytes(problem);
   Arena measure;
   if (direction == Direction::forward) {
     plan_forward(threads, plan);
     lay_forward(plan, measure);
   } else {
     plan_backward(threads, plan);
+    plan_bias_gradient(plan);
     lay_backward(plan, measure);
   }
   plan.workspace_bytes = measure.used();

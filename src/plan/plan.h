@@ -17,6 +17,12 @@ struct Unit {
   std::int64_t first_item, splits, split_cols;
 };
 
+// The rows that have mask bytes of their own: [sequences, heads, rows], the longest ones of `cols` bytes.
+struct MaskRows {
+  std::int64_t sequences = 0, heads = 0, rows = 0, cols = 0;
+  std::int64_t count() const { return sequences * heads * rows; }
+};
+
 struct Plan {
   Problem problem;
   Direction direction = Direction::forward;
@@ -31,6 +37,10 @@ struct Plan {
   std::int64_t slots = 0;   // units in flight
   std::int64_t max_q_len = 0, max_kv_len = 0, max_splits = 0;
 
+  std::vector<BiasItem> bias_items;
+
+  MaskRows mask_rows;
+
   std::size_t workspace_bytes = 0;
 
   bool sums_over_group() const { return problem.group() > 1 && (problem.dk.data != nullptr || problem.dv.data != nullptr); }
@@ -43,16 +53,18 @@ void make_plan(const Problem& problem, Direction direction, const Kernels& kerne
 std::int64_t visible_area(const Sight& sight, Range rows, std::int64_t kv_len);
 std::int64_t visible_area(const Problem& problem);
 
-// The workspace of a forward plan: scratch for each worker.
+// The workspace of a forward plan: what the rows of mask bytes show, and scratch for each worker.
 struct ForwardWorkspace {
+  RowSight* sights;
   std::byte* scratch;
   std::size_t stride;
 };
 ForwardWorkspace lay_forward(const Plan& plan, Arena& arena);
 
-// The workspace of a backward plan: scratch for each worker; for each slot the partial dq of every split and, when heads are
+// The workspace of a backward plan: what the rows of mask bytes show; scratch for each worker; for each slot the partial dq of every split and, when heads are
 // summed over a group, the partial dk and dv; their running sum; and how many items each unit still waits for.
 struct BackwardWorkspace {
+  RowSight* sights;
   std::byte* scratch;
   std::size_t stride;
   float *dq, *dkv, *dkv_sum;

@@ -23,6 +23,21 @@ struct Band {
   bool operator==(const Band&) const = default;
 };
 
+// What the bytes show to a row: nothing outside an interval of columns, and inside it all, unless there are holes.
+struct RowSight {
+  std::int32_t begin, end;
+  bool holes;
+};
+
+// One for each row that has bytes of its own; strides in elements, 0 repeats.
+struct RowSights {
+  const RowSight* data = nullptr;
+  std::int64_t batch_stride = 0;
+  std::int64_t head_stride = 0;
+  std::int64_t row_stride = 0;
+  bool operator==(const RowSights&) const = default;
+};
+
 // One byte per (sequence, query head, row, column); strides in bytes.
 struct Bytes {
   const std::uint8_t* data = nullptr;
@@ -31,6 +46,7 @@ struct Bytes {
   std::int64_t row_stride = 0;
   bool nonzero_hides = true;
   bool whole = false;  // packed: positions are those of the packed tensors, not of the sequence
+  RowSights sights;    // found out before the kernels run
   bool operator==(const Bytes&) const = default;
 };
 

@@ -99,6 +99,21 @@ inline Sequence sequence(const Problem& p, std::int64_t b) {
   return {q, p.q_ends[b] - q, kv, p.kv_ends[b] - kv};
 }
 
+struct Lengths {
+  std::int64_t rows, cols;
+};
+
+// The rows of the sequence that has most of them, and the columns of the one that has most of those.
+inline Lengths longest_of(const Problem& p) {
+  if (!p.packed()) return {p.q_len, p.kv_len};
+  Lengths longest{0, 0};
+  for (std::int64_t b = 0; b < p.batch; ++b) {
+    const Sequence seq = sequence(p, b);
+    longest = {std::max(longest.rows, seq.q_len), std::max(longest.cols, seq.kv_len)};
+  }
+  return longest;
+}
+
 // Row `row` of head `head` of sequence b, where `first` is the row at which the sequence begins.
 inline std::byte* row_of(const Problem& p, const View& view, std::int64_t b, std::int64_t head, std::int64_t row) {
   const std::int64_t batch_offset = p.packed() ? 0 : b * view.batch_stride;
@@ -119,6 +134,13 @@ inline const std::uint8_t* bytes_of(const Problem& p, const Sequence& seq, std::
   if (bytes.data == nullptr) return nullptr;
   if (bytes.whole) return bytes.data + head * bytes.head_stride + (seq.q_begin + row) * bytes.row_stride + seq.kv_begin;
   return bytes.data + b * bytes.batch_stride + head * bytes.head_stride + row * bytes.row_stride;
+}
+
+// What those bytes show.
+inline const RowSight& sight_of_row(const Problem& p, const Sequence& seq, std::int64_t b, std::int64_t head, std::int64_t row) {
+  const RowSights& sights = p.mask.bytes.sights;
+  if (p.mask.bytes.whole) return sights.data[head * sights.head_stride + seq.q_begin + row];
+  return sights.data[b * sights.batch_stride + head * sights.head_stride + row * sights.row_stride];
 }
 
 inline Sight sight_of(const Problem& p, std::int64_t b) {

@@ -5,24 +5,11 @@
 #include <algorithm>
 #include <cfloat>
 #include <cmath>
-#include <cstddef>
-#include <cstdint>
 #include <vector>
 
+#include "reference/terms.h"
+
 namespace fusedattn::reference {
-
-// A dense matrix, row after row.
-struct Matrix {
-  std::int64_t rows = 0;
-  std::int64_t cols = 0;
-  std::vector<double> values;
-
-  Matrix() = default;
-  Matrix(std::int64_t rows, std::int64_t cols)
-      : rows(rows), cols(cols), values(static_cast<std::size_t>(rows * cols), 0.0) {}
-  double* row(std::int64_t i) { return values.data() + i * cols; }
-  const double* row(std::int64_t i) const { return values.data() + i * cols; }
-};
 
 // One query head of one sequence with its key head: q [q_len, dim], k [kv_len, dim], v [kv_len, dim_v].
 struct Head {
@@ -30,6 +17,7 @@ struct Head {
   Matrix k;
   Matrix v;
   double scale = 1.0;
+  Terms terms;
 };
 
 // What the forward leaves behind: out [q_len, dim_v], and for every row the largest score and the sum of exponentials.
@@ -43,20 +31,13 @@ struct Forward {
 inline constexpr double kEmptyMax = -static_cast<double>(FLT_MAX);
 inline constexpr double kEmptySum = static_cast<double>(FLT_MAX);
 
-inline double dot(const double* a, const double* b, std::int64_t count) {
-  double total = 0.0;
-  for (std::int64_t d = 0; d < count; ++d) total += a[d] * b[d];
-  return total;
-}
-
-// to += weight * from
-inline void add(double* to, double weight, const double* from, std::int64_t count) {
-  for (std::int64_t d = 0; d < count; ++d) to[d] += weight * from[d];
-}
-
-// x[i,j] = scale * sum_d q[i,d] * k[j,d]
+// x[i,j] = scale * s[i,j] + bias[i,j] + alibi[i,j]   or   scale * (s[i,j] + bias[i,j]) + alibi[i,j]
+// s[i,j] = sum_d q[i,d] * k[j,d]
 inline double score(const Head& head, std::int64_t i, std::int64_t j) {
-  return head.scale * dot(head.q.row(i), head.k.row(j), head.q.cols);
+  const double s = dot(head.q.row(i), head.k.row(j), head.q.cols);
+  const double bias = bias_at(head.terms, i, j);
+  const double x = head.terms.bias_before_scale ? head.scale * (s + bias) : head.scale * s + bias;
+  return x + alibi_at(head.terms.alibi, i, j);
 }
 
 // The columns that row i sees, in order. sees(i, j) is any callable: it is the definition of the mask.
@@ -69,9 +50,10 @@ std::vector<std::int64_t> visible_columns(const Head& head, std::int64_t i, cons
   return columns;
 }
 
-//   max[i] = max_j x[i,j]
-//   sum[i] = sum_j exp(x[i,j] - max[i])
-//   out[i] = sum_j exp(x[i,j] - max[i]) / sum[i] * v[j]
+//   max[i] = max(sink, max_j x[i,j])
+//   sum[i] = exp(sink - max[i]) + sum_j exp(x[i,j] - max[i])
+//   out[i] = sum_j keep[i,j] / keep_prob * exp(x[i,j] - max[i]) / sum[i] * v[j]
+// A row whose scores are all -infinity is a row that sees nothing.
 template <class Sees>
 Forward attention(const Head& head, const Sees& sees) {
   const std::int64_t q_len = head.q.rows;
@@ -79,17 +61,19 @@ Forward attention(const Head& head, const Sees& sees) {
   Forward result{Matrix(q_len, head.v.cols),
                  std::vector<double>(static_cast<std::size_t>(q_len), columns_exist ? kEmptyMax : 0.0),
                  std::vector<double>(static_cast<std::size_t>(q_len), columns_exist ? kEmptySum : 0.0)};
-  for (std::int64_t i = 0; i < q_len; ++i) {
+  for (std::int64_t i = 0; columns_exist && i < q_len; ++i) {
     const std::vector<std::int64_t> columns = visible_columns(head, i, sees);
-    if (columns.empty()) continue;
     std::vector<double> x;
     for (const std::int64_t j : columns) x.push_back(score(head, i, j));
 
-    const double max = *std::max_element(x.begin(), x.end());
-    double sum = 0.0;
+    double max = head.terms.sink;
+    for (const double value : x) max = std::max(max, value);
+    if (max == -INFINITY) continue;
+    double sum = std::exp(head.terms.sink - max);
     for (const double value : x) sum += std::exp(value - max);
     for (std::size_t c = 0; c < columns.size(); ++c) {
-      add(result.out.row(i), std::exp(x[c] - max) / sum, head.v.row(columns[c]), head.v.cols);
+      const double p = std::exp(x[c] - max) / sum;
+      add(result.out.row(i), kept(head.terms, i, columns[c]) * p, head.v.row(columns[c]), head.v.cols);
     }
     result.max[static_cast<std::size_t>(i)] = max;
     result.sum[static_cast<std::size_t>(i)] = sum;

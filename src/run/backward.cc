@@ -3,9 +3,11 @@
 // Units finish in the order of the plan, one at a time, so sums over splits and over the heads of a group are added in a fixed
 // order whoever computes. A unit may start once the unit that used its slot before is finished. Items are taken in order, so
 // the first unfinished unit never waits: no deadlock, even when a single thread runs all workers one after another.
+#include <algorithm>
 #include <atomic>
 #include <thread>
 
+#include "run/look.h"
 #include "run/run.h"
 
 namespace fusedattn {
@@ -13,7 +15,7 @@ namespace {
 
 class Walk {
  public:
-  Walk(const Plan& plan, const BackwardWorkspace& workspace) : plan_(plan), w_(workspace) {
+  Walk(const Plan& plan, const Problem& problem, const BackwardWorkspace& workspace) : plan_(plan), problem_(problem), w_(workspace) {
     for (std::size_t u = 0; u < plan.units.size(); ++u)
       items_left(u).store(static_cast<std::int32_t>(plan.units[u].splits), std::memory_order_relaxed);
   }
@@ -41,7 +43,7 @@ class Walk {
 
   float* dq_of(std::size_t u, std::int64_t split) const {
     const std::int64_t slot = static_cast<std::int64_t>(u) % plan_.slots;
-    return plan_.problem.dq.data ? w_.dq + slot * w_.dq_slot + split * w_.dq_stride : nullptr;
+    return problem_.dq.data ? w_.dq + slot * w_.dq_slot + split * w_.dq_stride : nullptr;
   }
   float* dkv_of(std::size_t u) const {
     return w_.dkv_slot ? w_.dkv + static_cast<std::int64_t>(u) % plan_.slots * w_.dkv_slot : nullptr;
@@ -49,9 +51,9 @@ class Walk {
 
   void compute(std::size_t u, std::int64_t split, std::byte* scratch) {
     const Unit& unit = plan_.units[u];
-    const std::int64_t kv_len = sequence(plan_.problem, unit.b).kv_len;
+    const std::int64_t kv_len = sequence(problem_, unit.b).kv_len;
     const Range cols{split * unit.split_cols, std::min((split + 1) * unit.split_cols, kv_len)};
-    plan_.kernels->backward(plan_.problem, {unit.b, unit.head, cols, unit.scores_before, dq_of(u, split), dkv_of(u)}, scratch);
+    plan_.kernels->backward(problem_, {unit.b, unit.head, cols, unit.scores_before, dq_of(u, split), dkv_of(u)}, scratch);
   }
 
   // One thread finishes at a time. A unit that becomes ready while another thread leaves the loop below is seen by the second look.
@@ -74,7 +76,7 @@ class Walk {
 
   void finish(std::size_t u) {
     const Unit& unit = plan_.units[u];
-    const Problem& p = plan_.problem;
+    const Problem& p = problem_;
     const Sequence seq = sequence(p, unit.b);
     if (p.dq.data != nullptr && seq.q_len > 0) {
       const float* parts[8];
@@ -88,7 +90,7 @@ class Walk {
   // dk and dv of a key head: the sum over its query heads, rounded when the last has come.
   void add_to_group(std::size_t u, const Sequence& seq) {
     const Unit& unit = plan_.units[u];
-    const Problem& p = plan_.problem;
+    const Problem& p = problem_;
     const bool first = unit.head % p.group() == 0, last = (unit.head + 1) % p.group() == 0;
     const float* parts[2] = {first ? dkv_of(u) : w_.dkv_sum, dkv_of(u)};
     const float* values[2] = {parts[0] + seq.kv_len * leading(p.dim), parts[1] + seq.kv_len * leading(p.dim)};
@@ -106,18 +108,47 @@ class Walk {
   }
 
   const Plan& plan_;
+  const Problem& problem_;
   const BackwardWorkspace w_;
   std::atomic<std::int64_t> next_item_ = 0, finished_ = 0;
   std::atomic<bool> finishing_ = false;
 };
 
+// The gradients of bias and sink: each item, each head owns its part.
+class Terms {
+ public:
+  Terms(const Plan& plan, const Problem& problem, const BackwardWorkspace& workspace) : plan_(plan), problem_(problem), w_(workspace) {}
+
+  static void work(void* argument, std::int32_t worker) { static_cast<Terms*>(argument)->take_items(worker); }
+
+ private:
+  void take_items(std::int32_t worker) {
+    std::byte* const scratch = w_.scratch + w_.stride * static_cast<std::size_t>(worker);
+    const Problem& p = problem_;
+    for (std::size_t i; (i = next_item_++) < plan_.bias_items.size();) plan_.kernels->bias_gradient(p, plan_.bias_items[i], scratch);
+    if (p.d_sink == nullptr) return;
+    for (std::int64_t head; (head = next_head_++) < p.q_heads;) p.d_sink[head] = plan_.kernels->sink_gradient(p, head, scratch);
+  }
+
+  const Plan& plan_;
+  const Problem& problem_;
+  const BackwardWorkspace& w_;
+  std::atomic<std::size_t> next_item_ = 0;
+  std::atomic<std::int64_t> next_head_ = 0;
+};
+
 }  // namespace
 
 void run_backward(const Plan& plan, void* workspace, const Team& team) {
-  const Problem& p = plan.problem;
   Arena arena(workspace);
-  Walk walk(plan, lay_backward(plan, arena));
+  const BackwardWorkspace w = lay_backward(plan, arena);
+  const Problem p = look(plan, w.sights, team);
+  Walk walk(plan, p, w);
   team.run(static_cast<std::int32_t>(plan.workers), &Walk::work, &walk);
+  if (p.d_bias.data != nullptr || p.d_sink != nullptr) {
+    Terms terms(plan, p, w);
+    team.run(static_cast<std::int32_t>(std::max<std::int64_t>(1, plan.workers)), &Terms::work, &terms);
+  }
   if (!p.packed()) return;
   const std::int64_t q_end = p.batch ? p.q_ends[p.batch - 1] : 0, kv_end = p.batch ? p.kv_ends[p.batch - 1] : 0;
   zero_tail(p, p.dq, q_end, p.q_len, p.q_heads, p.dim);

@@ -3,6 +3,7 @@
 #include <atomic>
 #include <cstring>
 
+#include "run/look.h"
 #include "run/run.h"
 
 namespace fusedattn {
@@ -10,6 +11,7 @@ namespace {
 
 struct Walk {
   const Plan& plan;
+  const Problem& problem;
   ForwardWorkspace workspace;
   std::atomic<std::size_t> next = 0;
 
@@ -17,7 +19,7 @@ struct Walk {
     Walk& walk = *static_cast<Walk*>(argument);
     std::byte* scratch = walk.workspace.scratch + walk.workspace.stride * static_cast<std::size_t>(worker);
     for (std::size_t i; (i = walk.next++) < walk.plan.forward_items.size();)
-      walk.plan.kernels->forward(walk.plan.problem, walk.plan.forward_items[i], scratch);
+      walk.plan.kernels->forward(walk.problem, walk.plan.forward_items[i], scratch);
   }
 };
 
@@ -42,9 +44,10 @@ void zero_tail(const Problem& p, const View& view, std::int64_t begin, std::int6
 }
 
 void run_forward(const Plan& plan, void* workspace, const Team& team) {
-  const Problem& p = plan.problem;
   Arena arena(workspace);
-  Walk walk{plan, lay_forward(plan, arena)};
+  const ForwardWorkspace w = lay_forward(plan, arena);
+  const Problem p = look(plan, w.sights, team);
+  Walk walk{plan, p, w};
   team.run(static_cast<std::int32_t>(plan.workers), &Walk::work, &walk);
   if (!p.packed()) return;
   const std::int64_t end = p.batch ? p.q_ends[p.batch - 1] : 0;

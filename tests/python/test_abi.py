@@ -21,7 +21,8 @@ def test_every_struct_and_field_agrees():
 def test_new_problem_has_defaults():
     problem = _native.new_problem()
     assert problem.struct_size == ctypes.sizeof(_native.Problem)
-    assert problem.scale == 1.0
+    assert problem.scale == 1.0 and problem.dropout.keep_prob == 1.0
+    assert not (problem.bias.data or problem.alibi.slopes or problem.sink or problem.mask.prefix)
     for band in (problem.mask.top_left, problem.mask.bottom_right):
         assert (band.left, band.right) == (_native.UNBOUNDED, _native.UNBOUNDED)
 
@@ -31,6 +32,15 @@ def test_refusals_are_sentences():
     problem.dtype = 77
     with pytest.raises((ValueError, NotImplementedError), match="dtype.*77"):
         _native.forward(problem)
+
+
+def test_dropout_bits_refuse_in_sentences():
+    byte = ctypes.c_uint8()
+    for keep_prob, count in ((0.0, 8), (1.5, 8), (0.5, -1)):
+        with pytest.raises(ValueError, match="accepted"):
+            _native.dropout_bits(_native.Dropout(keep_prob, None, 1, 0), count, ctypes.addressof(byte))
+    _native.dropout_bits(_native.Dropout(1.0, None, 1, 0), 5, ctypes.addressof(byte))
+    assert byte.value == 0b11111
 
 
 def test_lanes_and_threads_are_told():

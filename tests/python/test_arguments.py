@@ -4,7 +4,7 @@ import fusedattn
 import numpy
 import pytest
 import torch
-from fusedattn import Mask, causal
+from fusedattn import Alibi, Mask, causal
 
 ENDS = torch.tensor([0, 4, 9])
 
@@ -16,7 +16,13 @@ def call(door=torch.from_numpy, **given):
     if given.get("layout") == "TND":
         given = dict(cu_seqlens_q=[0, 4, 9], cu_seqlens_k=[0, 4, 9]) | given
     q, k, v = (given.pop(name, door(array)) for name in "qkv")
+    made = [name for name in ("bias", "alibi", "sink") if isinstance(given.get(name), numpy.ndarray)]
+    given |= {name: door(given[name]) for name in made}
     return fusedattn.attention(q, k, v, **given)
+
+
+def ones(*shape, kind="float32"):
+    return numpy.ones(shape, kind)
 
 
 PACKED = dict(layout="TND")
@@ -41,6 +47,18 @@ BOTH = [
     (PACKED | dict(cu_seqlens_q=[0, None]), TypeError, r"cu_seqlens_q\[1\] is None"),
     (PACKED | dict(cu_seqlens_q=[0, 2**70]), ValueError, r"cu_seqlens_q\[1\] is 1180591620717411303424"),
     (PACKED | dict(cu_seqlens_q=[0, -3, 9]), ValueError, r"cu_seqlens_q\[1\] is -3"),
+    (dict(bias=[[1.0]]), TypeError, "bias is a list"),
+    (dict(bias=ones(9, 8)), ValueError, r"bias has shape \(9, 8\); accepted are at least 2 dimensions"),
+    (dict(bias=ones(9)), ValueError, r"bias has shape \(9,\)"),
+    (dict(bias=ones(9, 9, kind="float64")), ValueError, "bias has dtype .*float64; accepted is float32 or"),
+    (dict(bias=ones(9, 9, kind="bool")), ValueError, "bias has dtype .*bool"),
+    (dict(alibi=0.5), TypeError, "alibi is a float"),
+    (dict(alibi=ones(3)), ValueError, r"alibi has shape \(3,\); accepted is \(2,\) or \(1, 2\)"),
+    (dict(alibi=ones(2, kind="float16")), ValueError, "alibi has dtype .*float16; accepted is float32"),
+    (dict(alibi=Alibi([1.0, 2.0])), TypeError, "alibi is a list"),
+    (dict(sink=1.0), TypeError, "sink is a float"),
+    (dict(sink=ones(1, 2)), ValueError, r"sink has shape \(1, 2\); accepted is \(2,\)"),
+    (dict(sink=ones(2, kind="float64")), ValueError, "sink has dtype .*float64; accepted is float32"),
 ]
 
 
@@ -58,12 +76,14 @@ def test_a_packed_mask_of_another_rank(door, shape):
         call(door, layout="TND", mask=door(numpy.ones(shape, bool)))
 
 
-@pytest.mark.parametrize("name", ["q", "k", "v", "mask"])
+@pytest.mark.parametrize("name", ["q", "k", "v", "mask", "bias"])
 @pytest.mark.parametrize("form", ["to_sparse", "to_mkldnn"])
 def test_tensors_that_are_not_dense(name, form):
     if (name, form) == ("mask", "to_mkldnn"):
         pytest.skip("no such tensor")
-    dense = torch.ones(9, 9, dtype=torch.bool) if name == "mask" else torch.ones(1, 2, 9, 8)
+    dense = (
+        torch.ones(9, 9, dtype=torch.bool) if name == "mask" else torch.ones(1, 2, 9, 8 + (name == "bias"))
+    )
     with pytest.raises(ValueError, match=f"{name} has layout torch.*accepted is torch.strided"):
         call(**{name: getattr(dense, form)()})
 
@@ -107,6 +127,44 @@ def test_edges_of_a_mask(band, error, sentence):
 
 def test_a_mask_of_plain_pairs():
     assert Mask(bottom_right=(None, numpy.int64(0))) == causal()
+
+
+def test_slopes_that_want_a_gradient():
+    slopes = torch.ones(2, requires_grad=True)
+    with pytest.raises(NotImplementedError, match="alibi requires grad, but a gradient of its slopes is not"):
+        call(alibi=slopes)
+    with torch.no_grad():
+        wanted = call(alibi=slopes)
+    assert torch.equal(call(alibi=slopes.detach()), wanted)
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "sentence"),
+    [
+        (dict(align="centre"), ValueError, "align is 'centre'; accepted are 'bottom-right', 'top-left'"),
+        (dict(square_root=1), TypeError, "square_root is 1; accepted are True and False"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_arguments_of_alibi(given, error, sentence):
+    with pytest.raises(error, match=sentence):
+        Alibi(torch.ones(2), **given)
+
+
+def test_arrays_beside_tensors():
+    for given in (dict(bias=ones(9, 9)), dict(alibi=ones(2)), dict(sink=ones(2))):
+        q, (name, array) = torch.ones(1, 2, 9, 8), *given.items()
+        with pytest.raises(TypeError, match=f"{name} is a ndarray; accepted is a torch tensor"):
+            fusedattn.attention(q, q, q, **given)
+        with pytest.raises(TypeError, match=f"{name} is a Tensor; accepted is a plain NumPy array"):
+            fusedattn.attention(*[q.numpy()] * 3, **{name: torch.from_numpy(array)})
+
+
+def test_extras_of_two_devices_are_refused():
+    q = torch.randn(1, 2, 4, 8)
+    for name, shape in (("bias", (4, 4)), ("sink", (2,)), ("alibi", (2,))):
+        with pytest.raises(ValueError, match=f"{name} is on device meta"):
+            fusedattn.attention(q, q, q, **{name: torch.ones(shape, device="meta")})
 
 
 def test_tensors_of_two_devices_are_refused():

@@ -48,7 +48,15 @@ def test_check_of_one_lane():
     report = json.loads(result.stdout)
     assert report["passed"] and {row["lane"] for row in report["results"]} == {"baseline"}
     assert {row["dtype"] for row in report["results"]} == {"fp32", "bf16", "fp16"}
-    assert {row["tensor"] for row in report["results"]} == {"out", "dq", "dk", "dv", "lse"}
+    assert {row["tensor"] for row in report["results"]} == {
+        "out",
+        "dq",
+        "dk",
+        "dv",
+        "lse",
+        "d_bias",
+        "d_sink",
+    }
     assert "avx2" in report["not_checked"] or len(_native.lanes()) == 1
 
 

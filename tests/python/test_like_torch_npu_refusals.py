@@ -20,7 +20,7 @@ REFUSED = [
     (dict(pre_tockens=float("nan"), atten_mask=MASK), "pre_tockens is nan"),
     (dict(next_tockens=1.5), "next_tockens is 1.5"),
     (dict(inner_precise="x"), "inner_precise is 'x'"),
-    (dict(gen_mask_parallel="x"), "gen_mask_parallel is 'x'; accepted are True and False"),
+    (dict(gen_mask_parallel="x"), "gen_mask_parallel is 'x'; accepted: True, False"),
     (dict(sync="x"), "sync is 'x'"),
     (dict(seed="x"), "seed is 'x'"),
     (dict(offset=None), "offset is None"),
@@ -30,9 +30,9 @@ REFUSED = [
     (dict(query=torch.ones(2, 4, 37, 40).to_sparse()), "query has layout torch.sparse_coo"),
     (dict(atten_mask=MASK.to_sparse()), "atten_mask has layout torch.sparse_coo"),
     (dict(head_num=3), "head_num is 3; query has 4 heads"),
-    (dict(input_layout=""), "input_layout is ''; accepted are BSH"),
+    (dict(input_layout=""), "input_layout is ''; accepted: BSH"),
     (dict(input_layout="BND"), "input_layout is 'BND'"),
-    (dict(input_layout="BSH"), "query has shape .* BSH needs 3 dimensions"),
+    (dict(input_layout="BSH"), "query has shape .* BSH needs as many dimensions as it has letters"),
     (dict(keep_prob=0.0), "keep_prob is 0.0; accepted"),
     (dict(keep_prob=1.5), "keep_prob is 1.5"),
     (dict(keep_prob=float("nan")), "keep_prob is nan"),
@@ -43,12 +43,12 @@ REFUSED = [
     (dict(actual_seq_qlen=[3]), "actual_seq_qlen is given with input_layout BNSD"),
     (dict(key=torch.ones(2, 3, 53, 40), value=torch.ones(2, 3, 53, 24)), "key has 3 heads"),
     (dict(key=torch.ones(2, 2, 53, 41)), "key has head size 41"),
-    (dict(value=torch.ones(2, 2, 53, 41)), "value has head size 41; accepted is at most"),
+    (dict(value=torch.ones(2, 2, 53, 41)), "value has head size 41; accepted: at most key's, 40"),
     (dict(value=torch.ones(2, 2, 52, 24)), "value has 2 heads and 52 rows"),
     (dict(key=torch.ones(1, 2, 53, 40)), "key has batch 1"),
-    (dict(key=torch.ones(2, 2, 53, 40).half()), "key has dtype torch.float16"),
+    (dict(key=torch.ones(2, 2, 53, 40).half()), "key has dtype float16; accepted: query's, float32"),
     (dict(value=None), "value is a NoneType"),
-    (dict(atten_mask=torch.zeros(37, 53)), "atten_mask has dtype torch.float32"),
+    (dict(atten_mask=torch.zeros(37, 53)), "atten_mask has dtype float32; accepted: bool and uint8"),
     (dict(atten_mask=torch.zeros(36, 53, dtype=torch.bool)), r"atten_mask has shape \[36, 53\]"),
     (dict(atten_mask=torch.zeros(1, 4, 37, 53, dtype=torch.bool)), "atten_mask has shape"),
     (dict(atten_mask=torch.zeros(2, 37, 53, dtype=torch.bool)), "atten_mask has shape"),
@@ -57,15 +57,20 @@ REFUSED = [
     (dict(atten_mask=MASK, pre_tockens=-3, next_tockens=2), "pre_tockens leaves no column"),
     (dict(atten_mask=MASK, pre_tockens=3, next_tockens=-4), "next_tockens leaves no column"),
 ]
-NOT_COMPUTED = [
-    (dict(pse=torch.ones(2, 4, 37, 53)), r"pse is a tensor of shape \[2, 4, 37, 53\]"),
-    (dict(padding_mask=torch.ones(2)), "padding_mask is"),
-    (dict(keep_prob=0.9), "keep_prob is 0.9; dropout is not computed"),
-    (dict(prefix=[1, 2]), r"prefix is \[1, 2\]"),
-    (dict(sink=torch.ones(4)), "sink is"),
-    (dict(dropout_mask=torch.ones(4).byte()), "dropout_mask is"),
-    (dict(atten_mask=MASK, sparse_mode=5), "sparse_mode is 5 with atten_mask"),
-    (dict(atten_mask=MASK, sparse_mode=6), "sparse_mode is 6 with atten_mask"),
+# Refused by the operator itself: the sentence begins with its name and the device's code.
+BY_THE_OPERATOR = [
+    (dict(pse=torch.ones(2, 4, 10, 53)), "aclnnFlashAttentionScore failed with 561002: pse has shape"),
+    (dict(key=torch.ones(2, 2, 53, 40).half()), "aclnnFlashAttentionScore failed with 161002: key has dtype"),
+    (dict(sink=torch.ones(3)), "aclnnFlashAttentionScoreV3 failed with 561002: sink has shape"),
+    (
+        dict(keep_prob=0.9, dropout_mask=torch.ones(4).byte()),
+        "561002: dropout_mask has 4 bytes for 15688 scores",
+    ),
+    (dict(atten_mask=MASK, sparse_mode=6), "561002: atten_mask has shape"),
+    (
+        dict(atten_mask=torch.zeros(3072, 2048).byte(), sparse_mode=6),
+        "561002: prefix is None with sparse_mode 6",
+    ),
 ]
 
 
@@ -81,10 +86,21 @@ def test_refused(given, sentence):
         call(**given)
 
 
-@pytest.mark.parametrize(("given", "sentence"), NOT_COMPUTED, ids=[sentence for _, sentence in NOT_COMPUTED])
-def test_not_computed(given, sentence):
-    with pytest.raises(NotImplementedError, match=sentence):
+@pytest.mark.parametrize(
+    ("given", "sentence"), BY_THE_OPERATOR, ids=[sentence for _, sentence in BY_THE_OPERATOR]
+)
+def test_refused_by_the_operator(given, sentence):
+    with pytest.raises(RuntimeError, match=sentence):
         call(**given)
+
+
+def test_what_has_no_effect():
+    same = dict(zip(("query", "key", "value"), draw()))
+    wanted = call(**same)
+    given = dict(
+        padding_mask=torch.ones(2), inner_precise=3, gen_mask_parallel=False, sync=True, prefix=[1, 2]
+    )
+    assert torch.equal(call(**same, **given)[0], wanted[0])
 
 
 def test_integers_of_numpy_are_taken():
@@ -95,7 +111,7 @@ def test_integers_of_numpy_are_taken():
 
 PACKED_REFUSED = [
     (dict(actual_seq_qlen=None), "actual_seq_qlen is None"),
-    (dict(actual_seq_kvlen=[]), r"actual_seq_kvlen is \[\]"),
+    (dict(actual_seq_kvlen=[]), r"actual_seq_kvlen is \(\); accepted with TND"),
     (dict(actual_seq_qlen=[2.7, 60]), r"actual_seq_qlen\[0\] is 2.7; accepted is an integer"),
     (dict(actual_seq_qlen=[-3]), r"actual_seq_qlen\[0\] is -3"),
     (dict(actual_seq_qlen=["4", "9"]), r"actual_seq_qlen\[0\] is '4'"),
@@ -111,8 +127,15 @@ PACKED_REFUSED = [
     (dict(actual_seq_kvlen=[7, 19, 60, 60, 63, 91]), "actual_seq_kvlen ends with 91"),
     (dict(sparse_mode=5), "sparse_mode is 5; accepted with input_layout TND"),
     (dict(atten_mask=torch.zeros(36, 41, dtype=torch.bool)), r"atten_mask has shape \[36, 41\]"),
-    (dict(atten_mask=torch.zeros(60, 90, dtype=torch.bool)), "one mask over all packed rows"),
-    (dict(atten_mask=COMPRESSED, sparse_mode=7), "sparse_mode is 7 with atten_mask"),
+    (
+        dict(atten_mask=torch.zeros(60, 91, dtype=torch.bool)),
+        r"VarLenScore failed .*atten_mask has shape \[60, 91\]",
+    ),
+    (dict(atten_mask=COMPRESSED, sparse_mode=7), "with sparse_mode 7 and lengths q 17, kv 27 of sequence 5"),
+    (
+        dict(atten_mask=COMPRESSED[:36], softmax_layout="TND"),
+        "aclnnFlashAttentionVarLenScoreV4 failed with 561002",
+    ),
     (dict(atten_mask=torch.zeros(37, 41, dtype=torch.bool), next_tockens=-1), "next_tockens is -1"),
     (dict(atten_mask=COMPRESSED, sparse_mode=4, pre_tockens=-1), "pre_tockens is -1"),
     (

@@ -8,7 +8,7 @@ import golden
 import numpy
 import pytest
 import torch
-from fusedattn import causal, problem
+from fusedattn import Alibi, causal, prefix, problem
 
 
 def draw_arrays(dtype=numpy.float32):
@@ -35,6 +35,40 @@ def test_arrays_give_the_bits_of_tensors(dtype):
         assert got[0].dtype == arrays[0].dtype and got[0].flags.c_contiguous
         for array, tensor in zip((as_tensors(got[:1])[0], *map(torch.from_numpy, got[1:])), wanted):
             assert torch.equal(array, tensor)
+
+
+@pytest.mark.parametrize("bias_dtype", ["float32", "float16"])
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_score_terms_give_the_bits_of_tensors(dtype, bias_dtype):
+    arrays = draw_arrays(dtype)
+    bias, sink = golden.draw(2, 1, 33, 57).numpy().astype(bias_dtype), golden.draw(4).numpy()
+    for slopes in (golden.draw(4).numpy(), golden.draw(2, 4).numpy()):
+        numbers = dict(dropout_p=0.2, dropout_seed=(3, 2**63 + 1), mask=causal() | prefix([9, 20]))
+        for square_root in (False, True):
+            made = [
+                dict(bias=door(bias), sink=door(sink), alibi=Alibi(door(slopes), "top-left", square_root))
+                for door in (numpy.asarray, torch.from_numpy)
+            ]
+            got = fusedattn.attention(*arrays, **made[0], **numbers, return_stats=True)
+            wanted = fusedattn.attention(*as_tensors(arrays), **made[1], **numbers, return_stats=True)
+            assert all(torch.equal(torch.from_numpy(a), b) for a, b in zip(got, wanted))
+
+
+def test_views_of_score_terms():
+    arrays = draw_arrays()
+    bias, sink, slopes = (golden.draw(*shape).numpy() for shape in ((33, 57), (4,), (2, 4)))
+    wanted = fusedattn.attention(*arrays, bias=bias, sink=sink, alibi=slopes)
+    got = fusedattn.attention(
+        *arrays,
+        bias=numpy.asfortranarray(bias),
+        sink=numpy.repeat(sink, 2)[::2],
+        alibi=numpy.ascontiguousarray(slopes[::-1, ::-1])[::-1, ::-1],
+    )
+    numpy.testing.assert_array_equal(got, wanted)
+    diagonals = golden.draw(33 + 57 - 1).numpy()
+    toeplitz = numpy.lib.stride_tricks.as_strided(diagonals[32:], (33, 57), (-4, 4))
+    wanted = fusedattn.attention(*arrays, bias=numpy.ascontiguousarray(toeplitz))
+    numpy.testing.assert_array_equal(fusedattn.attention(*arrays, bias=toeplitz), wanted)
 
 
 def test_layouts_views_and_packed_arrays():

@@ -50,10 +50,12 @@ ATTENDS = {"torch": (torch_attend, torch_mask), "fusedattn": (fused_attend, fuse
 class Runner:
     """Times `kind` ("fusedattn" or "torch") on the cell it was prepared for. The cell fixes the inputs."""
 
-    def __init__(self, kind: str):
-        self._attend, self._make_mask = ATTENDS[kind]
+    def __init__(self, kind: str, attend: Attend | None = None, make_mask=None):
+        own_attend, own_mask = ATTENDS[kind]
+        self._attend, self._make_mask = attend or own_attend, make_mask or own_mask
 
-    def prepare(self, cell: Cell) -> None:
+    def prepare(self, cell: Cell, packed: bool = False) -> None:
+        """packed: outputs are [rows, heads, features], and so is their gradient."""
         torch.set_num_threads(cell.threads)
         generator = torch.Generator().manual_seed(20)
         tensors = [torch.randn(cell.shape, generator=generator) for _ in range(4)]
@@ -61,7 +63,7 @@ class Runner:
         self._cell, self._mask, self._graph = cell, self._make_mask(cell), None
         self._inputs = tuple(tensors[:3])
         self._leaves = tuple(x.detach().requires_grad_() for x in self._inputs)
-        self._d_out = tensors[3]
+        self._d_out = tensors[3][0].transpose(0, 1) if packed else tensors[3]
 
     def forward(self):
         with torch.no_grad():

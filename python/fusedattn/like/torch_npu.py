@@ -1,26 +1,29 @@
-"""torch_npu.npu_fusion_attention on CPU tensors: the vendor's signature, layouts, modes and seven outputs."""
+"""torch_npu's attention functions on CPU tensors: the vendor's names, signatures, modes and results."""
 
-from typing import NamedTuple
-
-import torch
-
-from ..mask import Mask
-from ..numerals import integer, integers, real
-from ..ops import attend
-from ..problem import Terms
-from .ascend_tensors import (
-    LAYOUTS,
-    Shapes,
-    check_mask,
-    ends_of,
-    lengths_of,
-    packed_statistics,
-    unfold,
-    with_lanes,
+from . import torch_npu_arguments as arguments
+from . import torch_npu_call as calls
+from .ascend.registry import INT_MAX
+from .torch_npu_nsa import npu_nsa_compress, npu_nsa_compress_grad
+from .torch_npu_score import Inputs
+from .torch_npu_score_grad import (
+    npu_fusion_attention_grad,
+    npu_fusion_attention_grad_v2,
+    npu_fusion_attention_grad_v3,
 )
-from .sparse_mode import INT_MAX, mask_of
+from .torch_npu_tensors import _npu_dropout_gen_mask, npu_confusion_transpose
 
-__all__ = ["npu_fusion_attention"]
+__all__ = [
+    "_npu_dropout_gen_mask",
+    "npu_confusion_transpose",
+    "npu_fusion_attention",
+    "npu_fusion_attention_grad",
+    "npu_fusion_attention_grad_v2",
+    "npu_fusion_attention_grad_v3",
+    "npu_fusion_attention_v2",
+    "npu_fusion_attention_v3",
+    "npu_nsa_compress",
+    "npu_nsa_compress_grad",
+]
 
 
 def npu_fusion_attention(
@@ -49,225 +52,155 @@ def npu_fusion_attention(
     seed=0,
     offset=0,
 ):
-    """Fused attention with the arguments and results of torch_npu; differentiable in query, key and value.
+    """Fused attention as torch_npu has it; differentiable in query, key, value and sink.
 
     query, key, value: CPU tensors, all float16, bfloat16 or float32, in input_layout: BSH, SBH, BSND, BNSD or
         TND (in any case), head_num query heads, a multiple of the key heads; value's head size at most key's.
+    pse: added to the scores before the scale: [B,N,Sq,Skv], [1,N,Sq,Skv], [B,N,1,Skv], the last 1024 rows of
+        a longer causal ALiBi, or with TND packed matrices. Its gradient is zeros, as on the device.
     atten_mask: bool or uint8, nonzero = masked. Without it nothing is masked, whatever sparse_mode says.
-        Modes 0 and 1: [Sq,Skv], [1,1,Sq,Skv], [B,1,Sq,Skv] or [B,N1,Sq,Skv]; TND: [longest q, longest kv],
-        shared by all sequences. Modes 2, 3, 4: [2048,2048], whose content is not read: the mode's rule is
-        evaluated.
     scale: of the scores; the default is 1.0, not 1/sqrt(D).
-    sparse_mode: 0 (mask and window from the left top), 1 (mask alone), 2 (causal from the left top), 3
-        (causal from the right bottom), 4 (window from the right bottom).
-    pre_tockens, next_tockens: the window of modes 0 and 4: columns before and after the diagonal.
+    keep_prob: below 1, dropout by dropout_mask (uint8, one bit per score, 1 keeps, lowest bit first) or by
+        the bits that seed and offset generate; both zero: one draw from torch's default generator is the
+        seed.
+    sparse_mode, pre_tockens, next_tockens, prefix: which columns a row sees; docs/operators has the table.
     actual_seq_qlen, actual_seq_kvlen: with TND, cumulative lengths without a leading 0.
-    softmax_layout: "" or, with TND, "TND": the memory order of the statistics (blockwise, or as the
-        shape says).
-    inner_precise, gen_mask_parallel, sync: without effect. Rows that see no column always give 0, and nothing
-        runs behind the caller's back.
-    seed, offset: returned as given; they matter with dropout alone.
+    softmax_layout: "" or, with TND, "TND": the memory order of the statistics (blockwise, or as the shape
+        says).
+    sink: float32 [head_num], one more score per head that has no value.
+    padding_mask, inner_precise, gen_mask_parallel, sync: without effect. Rows that see no column always give
+        0.
 
     Returns (attention_out, softmax_max, softmax_sum, softmax_out, seed, offset, numels): attention_out in
     input_layout; the statistics float32 [B,N1,Sq,8] (TND: [T1,N1,8]) without gradient; softmax_out empty,
-    [0]; three ints, of which numels is the number of scores. Rows that see no column: out 0, max
-    -3.4028235e38, sum 3.4028235e38; sequences without keys and rows after the last sequence: all three 0.
+    [0]; three ints: those of the dropout, and the number of scores.
 
-    Raises RuntimeError for what the device refuses, NotImplementedError (a RuntimeError too) for pse,
-    padding_mask, keep_prob below 1, prefix, sink, dropout_mask and masked sparse modes 5 to 8, which are not
-    computed.
+    Raises RuntimeError, with the operator's name and the code where the device's operator would refuse.
     """
-    absent = {
-        "pse": pse,
-        "padding_mask": padding_mask,
-        "prefix": prefix,
-        "sink": sink,
-        "dropout_mask": dropout_mask,
-    }
-    layout = _checked_layout(input_layout, softmax_layout)
-    _check_tensors(query, key, value)
-    _check_switches(gen_mask_parallel=gen_mask_parallel, sync=sync)
-    numbers = _read_numbers(
+    words = dict(
         scale=scale,
         keep_prob=keep_prob,
-        head_num=head_num,
         pre_tockens=pre_tockens,
         next_tockens=next_tockens,
-        sparse_mode=sparse_mode,
         inner_precise=inner_precise,
-        seed=seed,
-        offset=offset,
+        prefix=prefix,
+        actual_seq_qlen=actual_seq_qlen,
+        actual_seq_kvlen=actual_seq_kvlen,
+        sparse_mode=sparse_mode,
+        softmax_layout=softmax_layout,
     )
-    _check_numbers(numbers, layout)
-    _refuse_absent(absent, numbers.keep_prob)
-    q, k, v, shapes = unfold(query, key, value, numbers.head_num, layout)
-    q_ends, kv_ends = _ends(layout, shapes, actual_seq_qlen, actual_seq_kvlen)
-    lengths = (
-        [(shapes.Sq, shapes.Skv)] if q_ends is None else list(zip(lengths_of(q_ends), lengths_of(kv_ends)))
+    arguments.check_switches("npu_fusion_attention", gen_mask_parallel=gen_mask_parallel, sync=sync)
+    inputs = Inputs(
+        query, key, value, real_shift=pse, drop_mask=dropout_mask, atten_mask=atten_mask, sink=sink
     )
-    bands, masked = _bands(atten_mask, numbers, shapes, lengths)
-    if shapes.N2 == 0 or shapes.D == 0:
-        out, row_max, row_sum = _nothing_to_see(q, k, v, shapes)
-    else:
-        terms = Terms.of(shapes.layout, numbers.scale, bands, nonzero_hides=True)
-        out, row_max, row_sum = attend(q, k, v, masked, q_ends, kv_ends, terms)
-    statistics = [_statistic(s, shapes, q_ends, kv_ends, softmax_layout) for s in (row_max, row_sum)]
-    if layout in ("BSH", "SBH"):
-        out = out.view(*out.shape[:2], shapes.N1 * shapes.Dv)
-    batch = 1 if q_ends is not None else shapes.B
-    numels = batch * shapes.N1 * sum(q_len * kv_len for q_len, kv_len in lengths)
-    return out, *statistics, query.new_empty(0), seed, offset, numels
+    call = calls.read("npu_fusion_attention", 1, inputs, head_num, input_layout, words)
+    return calls.forward_with_integers(call, seed, offset)
 
 
-class Numbers(NamedTuple):
-    """The arguments that are numbers."""
+def npu_fusion_attention_v2(
+    query,
+    key,
+    value,
+    head_num,
+    input_layout,
+    *,
+    pse=None,
+    padding_mask=None,
+    atten_mask=None,
+    query_rope=None,
+    key_rope=None,
+    scale=1.0,
+    keep_prob=1.0,
+    pre_tokens=INT_MAX,
+    next_tokens=INT_MAX,
+    inner_precise=0,
+    prefix=None,
+    actual_seq_qlen=None,
+    actual_seq_kvlen=None,
+    sparse_mode=0,
+    gen_mask_parallel=True,
+    sync=False,
+    pse_type=1,
+    q_start_idx=None,
+    kv_start_idx=None,
+    softmax_layout="",
+    sink=None,
+    dropout_mask=None,
+    seed=0,
+    offset=0,
+):
+    """npu_fusion_attention with rotary parts, other types of pse, start indices; pre_tokens is so spelled.
 
-    scale: float
-    keep_prob: float
-    head_num: int
-    pre_tockens: int
-    next_tockens: int
-    sparse_mode: int
-    inner_precise: int
-    seed: int
-    offset: int
-
-
-def _read_numbers(**given) -> Numbers:
-    """What is no number, or too large a one, is a RuntimeError, as on the device."""
-    readers = {"scale": real, "keep_prob": real}
-    try:
-        return Numbers(**{name: readers.get(name, integer)(name, value) for name, value in given.items()})
-    except (TypeError, ValueError) as refusal:
-        raise RuntimeError(str(refusal)) from None
-
-
-def _check_switches(**given) -> None:
-    for name, value in given.items():
-        if not isinstance(value, int) or value not in (0, 1):
-            raise RuntimeError(f"{name} is {value!r}; accepted are True and False")
-
-
-def _checked_layout(input_layout, softmax_layout) -> str:
-    layout = input_layout.upper() if isinstance(input_layout, str) else None
-    if layout not in LAYOUTS:
-        raise RuntimeError(f"input_layout is {input_layout!r}; accepted are {', '.join(LAYOUTS)}")
-    if softmax_layout not in ("", "TND"):
-        raise RuntimeError(f"softmax_layout is {softmax_layout!r}; accepted are '' and 'TND'")
-    if softmax_layout == "TND" and layout != "TND":
-        raise RuntimeError(f"softmax_layout is 'TND' with input_layout {layout}; accepted with TND alone")
-    return layout
-
-
-def _check_tensors(query, key, value) -> None:
-    for name, tensor in (("query", query), ("key", key), ("value", value)):
-        if not isinstance(tensor, torch.Tensor):
-            raise RuntimeError(f"{name} is a {type(tensor).__name__}; accepted is a torch tensor")
-        if not tensor.is_cpu:
-            raise RuntimeError(f"{name} is on device {tensor.device}; accepted is the CPU")
-        if tensor.layout is not torch.strided:
-            raise RuntimeError(
-                f"{name} has layout {tensor.layout}; accepted is torch.strided, a dense tensor"
-            )
-        if tensor.dtype != query.dtype:
-            raise RuntimeError(f"{name} has dtype {tensor.dtype}; accepted is query's, {query.dtype}")
-    if query.dtype not in (torch.float16, torch.bfloat16, torch.float32):
-        raise RuntimeError(
-            f"query has dtype {query.dtype}; accepted are torch.float16, torch.bfloat16, torch.float32"
-        )
-
-
-def _check_numbers(numbers: Numbers, layout: str) -> None:
-    if numbers.head_num <= 0:
-        raise RuntimeError(f"head_num is {numbers.head_num}; accepted are integers above 0")
-    if not 0 < numbers.keep_prob <= 1:
-        raise RuntimeError(f"keep_prob is {numbers.keep_prob}; accepted are numbers above 0 up to 1")
-    modes = (0, 1, 2, 3, 4, 6, 7, 8) if layout == "TND" else range(7)
-    if numbers.sparse_mode not in modes:
-        raise RuntimeError(
-            f"sparse_mode is {numbers.sparse_mode}; accepted with input_layout {layout} are {[*modes]}"
-        )
-
-
-def _refuse_absent(absent: dict, keep_prob) -> None:
-    for name, value in absent.items():
-        if value is not None:
-            given = (
-                f"a tensor of shape {list(value.shape)}" if isinstance(value, torch.Tensor) else repr(value)
-            )
-            raise NotImplementedError(
-                f"{name} is {given}, which is not computed by this version; accepted is None"
-            )
-    if keep_prob != 1:
-        raise NotImplementedError(
-            f"keep_prob is {keep_prob}; dropout is not computed by this version; accepted is 1.0"
-        )
-
-
-def _ends(layout: str, shapes: Shapes, actual_seq_qlen, actual_seq_kvlen):
-    """(q ends, kv ends) with leading zeros for TND, else (None, None)."""
-    given = {"actual_seq_qlen": actual_seq_qlen, "actual_seq_kvlen": actual_seq_kvlen}
-    for name, value in given.items():
-        if layout != "TND" and value is not None:
-            raise RuntimeError(f"{name} is given with input_layout {layout}; accepted with TND alone")
-    if layout != "TND":
-        return None, None
-    q_ends, kv_ends = (_read_ends(name, value) for name, value in given.items())
-    if len(q_ends) != len(kv_ends):
-        raise RuntimeError(
-            f"actual_seq_qlen has {len(q_ends)} entries, actual_seq_kvlen has {len(kv_ends)}; accepted are"
-            " equal numbers"
-        )
-    return (
-        ends_of("actual_seq_qlen", q_ends, shapes.Sq),
-        ends_of("actual_seq_kvlen", kv_ends, shapes.Skv),
+    query_rope, key_rope: bfloat16 [T,N,Dr] with TND, a mask, no pse and no dropout: scores are those of the
+        features and of these together. Differentiable.
+    pse_type: 0 adds pse after the scale, 1 before it; 2 and 3 take float32 slopes [N] or [B,N] as pse and add
+        -slope * |d| or -slope * sqrt|d|, d = column + kv_start_idx[0] - row - q_start_idx[0].
+    softmax_layout: "TND" counts with a sink alone; without one the statistics stay blockwise, as on the
+        device.
+    """
+    words = dict(
+        scale=scale,
+        keep_prob=keep_prob,
+        pre_tokens=pre_tokens,
+        next_tokens=next_tokens,
+        inner_precise=inner_precise,
+        prefix=prefix,
+        actual_seq_qlen=actual_seq_qlen,
+        actual_seq_kvlen=actual_seq_kvlen,
+        sparse_mode=sparse_mode,
+        pse_type=pse_type,
+        q_start_idx=q_start_idx,
+        kv_start_idx=kv_start_idx,
+        softmax_layout=softmax_layout,
     )
+    arguments.check_switches("npu_fusion_attention_v2", gen_mask_parallel=gen_mask_parallel, sync=sync)
+    inputs = Inputs(query, key, value, query_rope, key_rope, pse, dropout_mask, atten_mask, sink)
+    call = calls.read("npu_fusion_attention_v2", 2, inputs, head_num, input_layout, words)
+    return calls.forward_with_integers(call, seed, offset)
 
 
-def _read_ends(name: str, value) -> list[int]:
-    try:
-        ends = [] if value is None else integers(name, value)
-    except (TypeError, ValueError) as refusal:
-        raise RuntimeError(str(refusal)) from None
-    if not ends:
-        raise RuntimeError(f"{name} is {value}; input_layout TND needs cumulative lengths, one per sequence")
-    return ends
+def npu_fusion_attention_v3(
+    query,
+    key,
+    value,
+    head_num,
+    input_layout,
+    pse=None,
+    padding_mask=None,
+    atten_mask=None,
+    scale=1.0,
+    keep_prob=1.0,
+    pre_tockens=INT_MAX,
+    next_tockens=INT_MAX,
+    inner_precise=0,
+    prefix=None,
+    actual_seq_qlen=None,
+    actual_seq_kvlen=None,
+    sparse_mode=0,
+    gen_mask_parallel=True,
+    sync=False,
+    softmax_layout="",
+    sink=None,
+):
+    """npu_fusion_attention for graphs: seed and offset are tensors, drawn where the graph runs.
 
+    actual_seq_qlen, actual_seq_kvlen: int64 tensors [B] (lists are taken too).
 
-def _bands(atten_mask, numbers: Numbers, shapes: Shapes, lengths):
-    """(Mask, mask bytes or None) of a sparse mode."""
-    sparse_mode, pre, following = numbers.sparse_mode, numbers.pre_tockens, numbers.next_tockens
-    if atten_mask is None:
-        return Mask(), None
-    if not isinstance(atten_mask, torch.Tensor):
-        raise RuntimeError(
-            f"atten_mask is a {type(atten_mask).__name__}; accepted are None and a torch tensor"
-        )
-    if sparse_mode > 4:
-        raise NotImplementedError(
-            f"sparse_mode is {sparse_mode} with atten_mask, which is not computed by this version; accepted"
-            " are 0 to 4"
-        )
-    check_mask(atten_mask, sparse_mode, shapes, lengths)
-    bands = mask_of(sparse_mode, pre, following, lengths, shapes.layout == "TND")
-    if sparse_mode > 1:
-        return bands, None
-    packed = shapes.layout == "TND" and atten_mask.dim() == 4
-    return bands, atten_mask[0, 0] if packed else atten_mask
-
-
-def _nothing_to_see(query, key, value, shapes: Shapes):
-    """Zeros for keys without heads or features. Empty sums tie them to the inputs, whose gradients are 0."""
-    out = query.new_zeros((*query.shape[:-1], shapes.Dv))
-    for tensor in (query, key, value):
-        out = out + tensor[..., :0].sum()
-    rows = query.new_zeros(shapes.B * shapes.N1 * shapes.Sq, dtype=torch.float32)
-    shape = (shapes.N1, shapes.Sq) if shapes.layout == "TND" else (shapes.B, shapes.N1, shapes.Sq)
-    return out, rows.view(shape), rows.view(shape)
-
-
-def _statistic(statistic, shapes: Shapes, q_ends, kv_ends, softmax_layout: str):
-    """A row statistic as the device returns it."""
-    if q_ends is not None:
-        return packed_statistics(statistic, q_ends, kv_ends, softmax_layout == "TND")
-    return with_lanes(statistic if shapes.Skv else torch.zeros_like(statistic))
+    Returns (attention_out, softmax_max, softmax_sum, softmax_out, seed, offset), seed and offset int64 [1].
+    """
+    words = dict(
+        scale=scale,
+        keep_prob=keep_prob,
+        pre_tockens=pre_tockens,
+        next_tockens=next_tockens,
+        inner_precise=inner_precise,
+        prefix=prefix,
+        actual_seq_qlen=actual_seq_qlen,
+        actual_seq_kvlen=actual_seq_kvlen,
+        sparse_mode=sparse_mode,
+        softmax_layout=softmax_layout,
+    )
+    arguments.check_switches("npu_fusion_attention_v3", gen_mask_parallel=gen_mask_parallel, sync=sync)
+    inputs = Inputs(query, key, value, real_shift=pse, atten_mask=atten_mask, sink=sink)
+    call = calls.read("npu_fusion_attention_v3", 3, inputs, head_num, input_layout, words)
+    return calls.forward_with_tensors(call)

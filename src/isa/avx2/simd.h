@@ -75,6 +75,21 @@ FUSEDATTN_INLINE __m128i narrow_bf16(F32 x) {
 }
 FUSEDATTN_INLINE void store_around(bf16* p, F32 x) { _mm_stream_si128(reinterpret_cast<__m128i*>(p), narrow_bf16(x)); }
 FUSEDATTN_INLINE void store(bf16* p, F32 x) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), narrow_bf16(x)); }
+// The same for a number, shifted down.
+FUSEDATTN_INLINE __m256i round_number(F32 x) {
+  const __m256i u = _mm256_castps_si256(x);
+  const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(u, 16), _mm256_set1_epi32(1));
+  return _mm256_srli_epi32(_mm256_add_epi32(u, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff))), 16);
+}
+// Both vectors, one after the other, with half the shuffles and without the care for NaN where there is none.
+FUSEDATTN_INLINE void store_pair(bf16* p, F32 a, F32 b) {
+  if (__builtin_expect(_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_UNORD_Q)) != 0, 0)) {
+    store(p, a), store(p + kLanes, b);
+    return;
+  }
+  const __m256i packed = _mm256_permute4x64_epi64(_mm256_packus_epi32(round_number(a), round_number(b)), 0xd8);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), packed);
+}
 FUSEDATTN_INLINE F32 load(const f16* p) {
   return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
 }
@@ -99,6 +114,27 @@ FUSEDATTN_INLINE __m256i narrow_pairs(F32 even, F32 odd) {
 FUSEDATTN_INLINE void store_pairs(bf16* p, F32 even, F32 odd) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), narrow_pairs(even, odd)); }
 FUSEDATTN_INLINE void store_pairs_around(bf16* p, F32 even, F32 odd) {
   _mm256_stream_si256(reinterpret_cast<__m256i*>(p), narrow_pairs(even, odd));
+}
+
+// x where the word is below the threshold, 0 elsewhere.
+FUSEDATTN_INLINE F32 keep_below(F32 x, const std::uint16_t* words, std::int32_t threshold) {
+  const __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(words)));
+  return _mm256_and_ps(x, _mm256_castsi256_ps(_mm256_cmpgt_epi32(_mm256_set1_epi32(threshold), wide)));
+}
+
+// Four 64-bit lanes, for the random stream of dropout.
+using Wide = __m256i;
+constexpr std::int64_t kWideLanes = 4;
+FUSEDATTN_INLINE Wide broadcast_wide(std::uint64_t x) { return _mm256_set1_epi64x(static_cast<long long>(x)); }
+FUSEDATTN_INLINE Wide upper_half(Wide x) { return _mm256_srli_epi64(x, 32); }
+FUSEDATTN_INLINE Wide multiply_lower(Wide a, Wide b) { return _mm256_mul_epu32(a, b); }
+FUSEDATTN_INLINE Wide exclusive_or(Wide a, Wide b) { return _mm256_xor_si256(a, b); }
+// In the order in which store_blocks() writes: what it unpacks from the even lanes comes first.
+FUSEDATTN_INLINE Wide count_from(std::uint64_t first) { return _mm256_add_epi64(broadcast_wide(first), _mm256_setr_epi64x(0, 2, 1, 3)); }
+FUSEDATTN_INLINE void store_blocks(std::uint16_t* to, Wide w0, Wide w1, Wide w2, Wide w3) {
+  const Wide low = _mm256_blend_epi32(w0, _mm256_slli_epi64(w1, 32), 0xaa), high = _mm256_blend_epi32(w2, _mm256_slli_epi64(w3, 32), 0xaa);
+  _mm256_storeu_si256(reinterpret_cast<Wide*>(to), _mm256_unpacklo_epi64(low, high));
+  _mm256_storeu_si256(reinterpret_cast<Wide*>(to + 16), _mm256_unpackhi_epi64(low, high));
 }
 
 // `hidden` where the byte hides, x elsewhere.

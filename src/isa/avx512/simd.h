@@ -96,6 +96,30 @@ FUSEDATTN_INLINE F32 narrow_pairs(F32 even, F32 odd) {
 FUSEDATTN_INLINE void store_pairs(bf16* p, F32 even, F32 odd) { _mm512_storeu_ps(p, narrow_pairs(even, odd)); }
 FUSEDATTN_INLINE void store_pairs_around(bf16* p, F32 even, F32 odd) { _mm512_stream_ps(reinterpret_cast<float*>(p), narrow_pairs(even, odd)); }
 
+// x where the word is below the threshold, 0 elsewhere.
+FUSEDATTN_INLINE F32 keep_below(F32 x, const std::uint16_t* words, std::int32_t threshold) {
+  const __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(words)));
+  return _mm512_maskz_mov_ps(_mm512_cmpgt_epi32_mask(_mm512_set1_epi32(threshold), wide), x);
+}
+
+// Eight 64-bit lanes, for the random stream of dropout.
+using Wide = __m512i;
+constexpr std::int64_t kWideLanes = 8;
+FUSEDATTN_INLINE Wide broadcast_wide(std::uint64_t x) { return _mm512_set1_epi64(static_cast<long long>(x)); }
+FUSEDATTN_INLINE Wide upper_half(Wide x) { return _mm512_srli_epi64(x, 32); }
+FUSEDATTN_INLINE Wide multiply_lower(Wide a, Wide b) { return _mm512_mul_epu32(a, b); }
+FUSEDATTN_INLINE Wide exclusive_or(Wide a, Wide b) { return _mm512_xor_si512(a, b); }
+// In the order in which store_blocks() writes: what it unpacks from the even lanes comes first.
+FUSEDATTN_INLINE Wide count_from(std::uint64_t first) {
+  return _mm512_add_epi64(broadcast_wide(first), _mm512_setr_epi64(0, 4, 1, 5, 2, 6, 3, 7));
+}
+FUSEDATTN_INLINE void store_blocks(std::uint16_t* to, Wide w0, Wide w1, Wide w2, Wide w3) {
+  const Wide low = _mm512_mask_blend_epi32(0xaaaa, w0, _mm512_slli_epi64(w1, 32));
+  const Wide high = _mm512_mask_blend_epi32(0xaaaa, w2, _mm512_slli_epi64(w3, 32));
+  _mm512_storeu_si512(to, _mm512_unpacklo_epi64(low, high));
+  _mm512_storeu_si512(to + 32, _mm512_unpackhi_epi64(low, high));
+}
+
 // `hidden` where the byte hides, x elsewhere.
 FUSEDATTN_INLINE F32 hide(F32 x, const std::uint8_t* bytes, bool nonzero_hides, F32 hidden) {
   const __m512i wide = _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(bytes)));

@@ -114,6 +114,27 @@ FUSEDATTN_INLINE void store_around(T* p, F32 x) {
 }
 FUSEDATTN_INLINE void store_fence() {}
 
+// x where the word is below the threshold, 0 elsewhere.
+FUSEDATTN_INLINE F32 keep_below(F32 x, const std::uint16_t* words, std::int32_t threshold) {
+  for (int i = 0; i < kLanes; ++i) x[i] = words[i] < threshold ? x[i] : 0.0f;
+  return x;
+}
+
+// Two 64-bit lanes, for the random stream of dropout.
+typedef std::uint64_t Wide __attribute__((vector_size(16)));
+constexpr std::int64_t kWideLanes = 2;
+FUSEDATTN_INLINE Wide broadcast_wide(std::uint64_t x) { return Wide{x, x}; }
+FUSEDATTN_INLINE Wide upper_half(Wide x) { return x >> 32; }
+FUSEDATTN_INLINE Wide multiply_lower(Wide a, Wide b) { return (a & 0xffffffffu) * (b & 0xffffffffu); }
+FUSEDATTN_INLINE Wide exclusive_or(Wide a, Wide b) { return a ^ b; }
+FUSEDATTN_INLINE Wide count_from(std::uint64_t first) { return Wide{first, first + 1}; }
+FUSEDATTN_INLINE void store_blocks(std::uint16_t* to, Wide w0, Wide w1, Wide w2, Wide w3) {
+  for (int i = 0; i < 2; ++i) {
+    const std::uint64_t words[4] = {w0[i], w1[i], w2[i], w3[i]};
+    for (int n = 0; n < 8; ++n) to[8 * i + n] = static_cast<std::uint16_t>(words[n / 2] >> 16 * (n % 2));
+  }
+}
+
 // `hidden` where the byte hides, x elsewhere.
 FUSEDATTN_INLINE F32 hide(F32 x, const std::uint8_t* bytes, bool nonzero_hides, F32 hidden) {
   for (int i = 0; i < kLanes; ++i) x[i] = (bytes[i] != 0) == nonzero_hides ? hidden[i] : x[i];

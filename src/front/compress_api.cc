@@ -1,0 +1,67 @@
+// The token compression of fusedattn.h: read, check, plan, run.
+#include <memory>
+#include <new>
+
+#include "front/failure.h"
+#include "front/read.h"
+#include "isa/lanes.h"
+#include "run/compress.h"
+
+using namespace fusedattn;
+
+namespace {
+
+Status read(const fusedattn_nsa_compress_problem* from, Compress& to) {
+  if (Status status = check_struct(from, "nsa_compress_problem", from ? from->struct_size : 0, sizeof *from); !status.ok())
+    return status;
+  if (Status status = read_dtype("dtype", from->dtype, to.dtype); !status.ok()) return status;
+  to.sequences = from->sequences, to.ends = from->ends;
+  to.tokens = from->tokens, to.heads = from->heads, to.dim = from->dim;
+  to.block = from->block, to.stride = from->stride;
+  to.input = read_view(from->input), to.weight = read_view(from->weight), to.output = read_view(from->output);
+  to.d_output = read_view(from->d_output), to.d_input = read_view(from->d_input), to.d_weight = read_view(from->d_weight);
+  return {};
+}
+
+struct Free {
+  void operator()(std::byte* p) const { ::operator delete(p, std::align_val_t{64}); }
+};
+
+fusedattn_status compress(const fusedattn_nsa_compress_problem* from, Direction direction, const fusedattn_options* options) {
+  return guarded([&]() -> Status {
+    Compress problem;
+    Choice choice;
+    const Kernels* kernels = nullptr;
+    if (Status status = read(from, problem); !status.ok()) return status;
+    if (Status status = read_options(options, choice); !status.ok()) return status;
+    if (Status status = check_compress(problem, direction); !status.ok()) return status;
+    if (Status status = choose_lane(choice.lane, kernels); !status.ok()) return status;
+    const CompressPlan plan = plan_compress(problem, direction, *kernels, choice.team.threads);
+    const std::unique_ptr<std::byte, Free> workspace(
+        static_cast<std::byte*>(::operator new(plan.workspace_bytes, std::align_val_t{64})));
+    run_compress(plan, workspace.get(), choice.team);
+    return {};
+  });
+}
+
+}  // namespace
+
+extern "C" {
+
+int64_t fusedattn_nsa_compressed_length(const int64_t* ends, int64_t sequences, int64_t block, int64_t stride) {
+  if (guarded([&] { return check_windows(ends, sequences, block, stride); }) != FUSEDATTN_OK) return -1;
+  Compress problem;
+  problem.sequences = sequences, problem.ends = ends, problem.block = block, problem.stride = stride;
+  return compressed_length(problem);
+}
+
+fusedattn_status fusedattn_nsa_compress_forward(const fusedattn_nsa_compress_problem* problem, const fusedattn_options* options) {
+  return compress(problem, Direction::forward, options);
+}
+
+fusedattn_status fusedattn_nsa_compress_backward(const fusedattn_nsa_compress_problem* problem,
+                                                 const fusedattn_options* options) {
+  return compress(problem, Direction::backward, options);
+}
+
+}  // extern "C"

@@ -1,0 +1,189 @@
+// The gradients of the scores of one query head, tile by tile: what every gradient of attention is a sum of.
+//
+//   forward:   x = scale q.k (+ bias ...)      P = exp(x - max) / sum      out = Pd V,  Pd = keep / keep_prob * P
+//   for each block of columns:                 pack keys and values
+//     for each tile of rows that sees it:      S = Q K^T                      dP = dO V^T * keep / keep_prob
+//                                              P = exp(x - max) / sum         dX = P * (dP - delta)
+//   delta = sum_d dO * out
+//
+// Probabilities come from the saved statistics, so nothing S x S is kept.
+template <class T, class Mac>
+class ScoreGradients {
+ public:
+  ScoreGradients(const Problem& p, std::int64_t b, std::int64_t head, std::int64_t scores_before, void* scratch)
+      : p_(p),
+        b_(b),
+        head_(head),
+        seq_(sequence(p, b)),
+        sight_(sight_of(p, b)),
+        scaling_(p.scale),
+        terms_(p, seq_, b, scores_before),
+        keeping_(p, seq_, scores_before),
+        sizes_(p, seq_.q_len, backward_tile_of<Mac>(p)) {
+    Arena arena(scratch);
+    s_ = sizes_.lay(arena);
+  }
+
+  // Maximum, in units of the products, base-2 logarithm of the sum, delta, and the part of 1 that the probabilities of keys are, of
+  // every row. Rows that saw nothing get the logarithm +inf: their probabilities become 0.
+  void sum_rows(Range rows) {
+    for (std::int64_t i = rows.begin; i < rows.end; ++i) {
+      const std::int64_t stats = stats_offset(p_, seq_, b_, head_, i);
+      const float row_max = p_.stats.max[stats], row_sum = p_.stats.sum[stats];
+      const bool nothing = row_sum >= FLT_MAX || row_sum == 0.0f;
+      s_.row_max[i] = nothing ? 0.0f : row_max / terms_.unit();
+      s_.log_sum[i] = nothing ? kInfinity : std::log2(row_sum);
+      s_.mass[i] = p_.sink != nullptr ? 1.0f - sink_probability(p_.sink[head_], row_max, row_sum) : 1.0f;
+      const T* out = at(p_.out, head_, seq_.q_begin + i);
+      const T* d_out = at(p_.d_out, head_, seq_.q_begin + i);
+      F32 total = zero();
+      std::int64_t d = 0;
+      for (; d + kLanes <= p_.dim_v; d += kLanes) total = fma(load(out + d), load(d_out + d), total);
+      if (d < p_.dim_v) total = fma(load_some(out + d, p_.dim_v - d), load_some(d_out + d, p_.dim_v - d), total);
+      s_.delta[i] = sum(total);
+    }
+  }
+
+  static float sink_probability(float sink, float row_max, float row_sum) {
+    return row_sum == 0.0f || sink == -kInfinity ? 0.0f : std::exp(sink - row_max) / row_sum;
+  }
+
+ protected:
+  const T* at(const View& view, std::int64_t head, std::int64_t row) const {
+    return reinterpret_cast<const T*>(row_of(p_, view, b_, head, row));
+  }
+  Panels q_pairs() const { return {s_.q_pairs, sizes_.q_pair_stride(), kPanel}; }
+  Panels d_out_pairs() const { return {s_.d_out_pairs, sizes_.d_out_pair_stride(), kPanel}; }
+  float* probabilities(std::int64_t i) const { return s_.probabilities + i * sizes_.ld_scores; }
+  float* d_scores(std::int64_t i) const { return s_.d_scores + i * sizes_.ld_scores; }
+  std::int64_t width() const { return round_up(block_.size(), kPanel); }
+  // At the first column of the block; null without bytes.
+  const std::uint8_t* bytes_of_row(std::int64_t row) const {
+    const std::uint8_t* bytes = bytes_of(p_, seq_, b_, head_, row);
+    return bytes == nullptr ? nullptr : bytes + block_.begin;
+  }
+
+  void enter_columns(Range block) {
+    block_ = block;
+    const std::int64_t kv_head = head_ / p_.group();
+    k_ = at(p_.k, kv_head, seq_.kv_begin + block.begin);
+    pack_transposed<Mac>(k_, p_.k.row_stride, block.size(), p_.dim, s_.keys, sizes_.key_panel());
+    pack_transposed<Mac>(at(p_.v, kv_head, seq_.kv_begin + block.begin), p_.v.row_stride, block.size(), p_.dim_v, s_.values,
+                         sizes_.value_panel());
+  }
+
+  // What each row sees of the block; false if nothing.
+  bool look(Range rows) {
+    bool any = false;
+    for (std::int64_t i = 0; i < rows.size(); ++i) {
+      const std::int64_t row = rows.begin + i;
+      s_.seen[i] = seen_by(p_, seq_, sight_, b_, head_, row, block_);
+      any = any || !s_.seen[i].columns.empty();
+    }
+    hulls_of(s_.seen, rows.size(), s_.hulls);
+    return any;
+  }
+
+  // P (where dropout keeps it) and dX of a tile. False if a query or an output gradient is not finite.
+  bool differentiate(Range rows) {
+    const bool rows_finite = pack_tile_rows(rows);
+    inner_products<Mac>(s_.q, sizes_.ld_q, s_.keys, sizes_.q_words, rows.size(), s_.hulls, s_.probabilities, sizes_.ld_scores);
+    inner_products<Mac>(s_.d_out, sizes_.ld_v, s_.values, sizes_.v_words, rows.size(), s_.hulls, s_.d_scores, sizes_.ld_scores);
+    terms_.enter(rows, block_, s_.distances);
+    for (std::int64_t i = 0; i < rows.size(); ++i) differentiate_row(i, rows.begin + i);
+    return rows_finite;
+  }
+
+  const Problem& p_;
+  const std::int64_t b_, head_;
+  const Sequence seq_;
+  const Sight sight_;
+  const Scaling scaling_;
+  ScoreTerms terms_;
+  const Keeping keeping_;
+  const BackwardSizes<Mac> sizes_;
+  BackwardScratch s_;
+  Range block_;
+  const T* k_ = nullptr;
+
+ private:
+  bool pack_tile_rows(Range rows) {
+    const T* q = at(p_.q, head_, seq_.q_begin + rows.begin);
+    const T* d_out = at(p_.d_out, head_, seq_.q_begin + rows.begin);
+    bool finite = pack_rows<Mac>(q, p_.q.row_stride, rows.size(), p_.dim, s_.q, sizes_.ld_q);
+    finite = pack_rows<Mac>(d_out, p_.d_out.row_stride, rows.size(), p_.dim_v, s_.d_out, sizes_.ld_v) && finite;
+    if (scaling_.sign != 1.0f) Mac::multiply_words(s_.q, rows.size() * sizes_.ld_q, scaling_.sign);
+    if constexpr (Mac::kDepth > 1) {
+      finite = pack_pairs<Mac>(q, p_.q.row_stride, rows.size(), p_.dim, q_pairs()) && finite;
+      finite = pack_pairs<Mac>(d_out, p_.d_out.row_stride, rows.size(), p_.dim_v, d_out_pairs()) && finite;
+      if (scaling_.sign != 1.0f) Mac::multiply_words(s_.q_pairs, words<Mac>(rows.size()) * sizes_.ld_dq, scaling_.sign);
+    }
+    return finite;
+  }
+
+  // What is hidden becomes 0 before anything is summed: until then it may hold anything, NaN included.
+  void differentiate_row(std::int64_t i, std::int64_t row) {
+    const Range hull = s_.hulls[i / kStripRows], seen = s_.seen[i].columns;
+    float *p = probabilities(i), *dx = d_scores(i);
+    if (terms_.present()) terms_.add(p, head_, row, seen);
+    exponentiate_row(p, hull, row);
+    hide(p, i, row);
+    hide(dx, i, row);
+    if (!keeping_.active()) return finish_row(i, row, KeepAll{});
+    const KeepSome keep{keeping_.words(head_, row, block_, seen, s_.words), keeping_.threshold()};
+    for (std::int64_t j = hull.begin; j < hull.end; j += kLanes)
+      store(dx + j, keep(mul(load(dx + j), broadcast(keeping_.inverse())), j));
+    finish_row(i, row, keep);
+  }
+
+  // P is at most 1 / sum, whatever the rounding of max and of the products.
+  void exponentiate_row(float* p, Range hull, std::int64_t row) const {
+    const F32 factor = broadcast(terms_.exponent()), subtrahend = broadcast(s_.row_max[row]);
+    const F32 shift = broadcast(-s_.log_sum[row]);
+    for (std::int64_t j = hull.begin; j < hull.end; j += kPanel) {
+      F32 x[kPanelVectors];
+#pragma GCC unroll 16
+      for (int n = 0; n < kPanelVectors; ++n) x[n] = min(shift, fma(sub(load(p + j + n * kLanes), subtrahend), factor, shift));
+      exp2(x);
+#pragma GCC unroll 16
+      for (int n = 0; n < kPanelVectors; ++n) store(p + j + n * kLanes, x[n]);
+    }
+  }
+
+  template <class Keep>
+  void finish_row(std::int64_t i, std::int64_t row, const Keep& keep) {
+    const Range hull = s_.hulls[i / kStripRows];
+    float *p = probabilities(i), *dx = d_scores(i);
+    const float delta = delta_of(p, dx, hull, row);
+    const F32 subtrahend = broadcast(delta);
+    for (std::int64_t j = hull.begin; j < hull.end; j += kLanes) {
+      const F32 probability = load(p + j);
+      store(dx + j, mul(probability, sub(load(dx + j), subtrahend)));
+      if constexpr (!std::is_same_v<Keep, KeepAll>) store(p + j, keep(probability, j));
+    }
+    if (!std::isfinite(delta)) hide(dx, i, row);
+  }
+
+  void hide(float* values, std::int64_t i, std::int64_t row) {
+    const Range seen = s_.seen[i].columns;
+    std::fill(values, values + seen.begin, 0.0f);
+    std::fill(values + seen.end, values + width(), 0.0f);
+    if (s_.seen[i].holes) hide_holes(values, bytes_of_row(row), p_.mask.bytes.nonzero_hides, seen, 0.0f);
+  }
+
+  // delta is also sum_j P dP. Where all columns of a row are at hand, which shows in the sum of P, that is as exact as float32;
+  // dO * out has the rounding of a 16-bit out, which shows in rows that see few columns.
+  float delta_of(const float* p, const float* dp, Range hull, std::int64_t row) const {
+    if constexpr (sizeof(T) == sizeof(float)) return s_.delta[row];
+    const Range columns = sight_.columns({row, row + 1}, seq_.kv_len);
+    if (columns.begin < block_.begin || columns.end > block_.end) return s_.delta[row];
+    F32 weighted = zero(), total = zero();
+    for (std::int64_t j = hull.begin; j < hull.end; j += kLanes) {
+      weighted = fma(load(p + j), load(dp + j), weighted);
+      total = add(total, load(p + j));
+    }
+    constexpr float kRounding = 0x1p-12f;
+    const float mass = s_.mass[row], found = sum(total);
+    return std::fabs(found - mass) <= kRounding && found > 0.0f ? sum(weighted) * (mass / found) : s_.delta[row];
+  }
+};

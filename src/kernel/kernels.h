@@ -74,7 +74,8 @@ struct MergeRows {
   std::byte* out;
   std::int64_t out_step;
   bool skips_zeros;    // a part of weight 0 adds nothing, whatever it holds
-  bool around_caches;  // nobody reads out before it would have left the caches
+  bool from_memory;    // nothing of this is in the caches
+  bool around_caches;  // and nobody reads out before it would have left them
 };
 
 struct Kernels {

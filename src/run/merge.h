@@ -44,7 +44,7 @@ struct MergeDesk {
   std::vector<float> weights;     // of the rows of a block, in that order
   std::int64_t head_step = 0, row_step = 0;
   std::vector<float> max, terms;  // of the rows that are weighed together
-  std::vector<Line> lines;        // as the following: one per part
+  std::vector<Line> lines, ahead;  // as the following: one per part
   std::vector<const std::byte*> outs;
   std::vector<std::int64_t> steps;
   MergeDesk(const Merge& merge, const MergeBlock& largest);

@@ -40,14 +40,10 @@ class Weigher {
     result_ = line_of(m_.result.stats, block, head, row, along_heads);
   }
 
-  // Asks for what the next rows read and write while these are weighed: lines are too short for the processor to foresee it.
-  void prefetch(const MergeBlock& block, std::int64_t head, std::int64_t row, bool along_heads, std::int64_t n) const {
-    for (const Partial& part : m_.parts) {
-      const Line line = line_of(part.stats, block, head, row, along_heads);
-      ask<0>(line.max, line.step, n), ask<0>(line.sum, line.step, n);
-    }
-    const Line line = line_of(m_.result.stats, block, head, row, along_heads);
-    ask<1>(line.max, line.step, n), ask<1>(line.sum, line.step, n);
+  // The rows that are weighed next. They are asked for one by one while these are: lines are too short for the processor to foresee it.
+  void look_ahead(const MergeBlock& block, std::int64_t head, std::int64_t row, bool along_heads) {
+    for (std::size_t t = 0; t < count_; ++t) desk_.ahead[t] = line_of(m_.parts[t].stats, block, head, row, along_heads);
+    result_ahead_ = line_of(m_.result.stats, block, head, row, along_heads);
   }
 
   // Writes weights[i, t] of rows [first, first + n).
@@ -68,14 +64,6 @@ class Weigher {
  private:
   static std::size_t at(std::size_t t, std::int64_t i) { return t * static_cast<std::size_t>(kWeighedRows) + static_cast<std::size_t>(i); }
 
-  template <int kWrite>
-  static void ask(const float* at, std::int64_t step, std::int64_t n) {
-    constexpr std::int64_t kFloats = 16;  // of a cache line
-    const std::int64_t stride = std::max(std::abs(step), kFloats);
-    if (at == nullptr || stride > 4 * kFloats) return;
-    for (std::int64_t i = 0; i < std::abs(step) * n; i += stride) __builtin_prefetch(step < 0 ? at - i : at + i, kWrite, 2);
-  }
-
   Line line_of(const Stats& stats, const MergeBlock& block, std::int64_t head, std::int64_t row, bool along_heads) const {
     const std::int64_t here = offset_of(m_, stats, block, head, row);
     const std::int64_t next = along_heads ? offset_of(m_, stats, block, head + 1, row) : offset_of(m_, stats, block, head, row + 1);
@@ -89,22 +77,30 @@ class Weigher {
     for (std::size_t t = 0; t < count_; ++t) {
       const Line& part = desk_.lines[t];
       const std::int64_t copies = part.lanes == result_.lanes ? part.lanes : 1;
-      gather_one(part.max + first * part.step, part.step, copies, n, &desk_.max[at(t, 0)], -FLT_MAX);
+      gather_one({part.max + first * part.step, desk_.ahead[t].max, part.step, n}, copies, &desk_.max[at(t, 0)], -FLT_MAX);
       if (part.sum != nullptr)
-        gather_one(part.sum + first * part.step, part.step, copies, n, &desk_.terms[at(t, 0)], 0.0f);
+        gather_one({part.sum + first * part.step, desk_.ahead[t].sum, part.step, n}, copies, &desk_.terms[at(t, 0)], 0.0f);
       else
         std::fill_n(&desk_.terms[at(t, 0)], n, 1.0f);
     }
   }
-  void gather_one(const float* from, std::int64_t step, std::int64_t lanes, std::int64_t n, float* to, float above) {
-    if (lanes == 1) return gather_with([](const float*) { return true; }, from, step, n, to, above);
-    if (lanes == 8) return gather_with(eight_are_equal, from, step, n, to, above);
+  // Numbers at equal steps, and where those lie that come after them.
+  struct Stream {
+    const float* from;
+    const float* ahead;
+    std::int64_t step, n;
+  };
+  void gather_one(const Stream& stream, std::int64_t lanes, float* to, float above) {
+    if (lanes == 1) return gather_with([](const float*) { return true; }, stream, to, above);
+    if (lanes == 8) return gather_with(eight_are_equal, stream, to, above);
     const auto equal = [lanes](const float* x) { return std::memcmp(x, x + 1, static_cast<std::size_t>(lanes - 1) * sizeof *x) == 0; };
-    gather_with(equal, from, step, n, to, above);
+    gather_with(equal, stream, to, above);
   }
   template <class Equal>
-  void gather_with(const Equal& equal, const float* from, std::int64_t step, std::int64_t n, float* to, float above) {
-    for (std::int64_t i = 0; i < n; ++i, from += step) {
+  void gather_with(const Equal& equal, const Stream& stream, float* to, float above) {
+    for (std::int64_t i = 0; i < stream.n; ++i) {
+      const float* const from = stream.from + i * stream.step;
+      __builtin_prefetch(stream.ahead + i * stream.step);
       const float x = from[0];
       to[i] = x;
       ordinary_[static_cast<std::size_t>(i)] &= static_cast<std::uint8_t>((x > above) & (x < FLT_MAX) & equal(from));
@@ -124,17 +120,18 @@ class Weigher {
   void scatter(std::int64_t first, std::int64_t n) {
     if (m_.log_sum_exp)
       for (std::int64_t i = 0; i < n; ++i) top_[static_cast<std::size_t>(i)] += std::log(total_[static_cast<std::size_t>(i)]);
-    scatter_one(top_.data(), result_.max, first, n);
-    scatter_one(total_.data(), result_.sum, first, n);
+    scatter_one(top_.data(), result_.max, result_ahead_.max, first, n);
+    scatter_one(total_.data(), result_.sum, result_ahead_.sum, first, n);
   }
-  void scatter_one(const float* from, float* to, std::int64_t first, std::int64_t n) const {
+  void scatter_one(const float* from, float* to, const float* ahead, std::int64_t first, std::int64_t n) const {
     if (to == nullptr) return;
-    if (result_.lanes == 8) return scatter_lanes<8>(from, to + first * result_.step, n);
-    return scatter_lanes<0>(from, to + first * result_.step, n);
+    if (result_.lanes == 8) return scatter_lanes<8>(from, to + first * result_.step, ahead, n);
+    return scatter_lanes<0>(from, to + first * result_.step, ahead, n);
   }
   template <int kLanes>
-  void scatter_lanes(const float* from, float* to, std::int64_t n) const {
-    for (std::int64_t i = 0; i < n; ++i, to += result_.step) {
+  void scatter_lanes(const float* from, float* to, const float* ahead, std::int64_t n) const {
+    for (std::int64_t i = 0; i < n; ++i, to += result_.step, ahead += result_.step) {
+      __builtin_prefetch(ahead, 1);
       if (!ordinary_[static_cast<std::size_t>(i)]) continue;
       if constexpr (kLanes == 0) {
         std::fill_n(to, result_.lanes, from[i]);
@@ -218,7 +215,7 @@ class Weigher {
   const Kernels& kernels_;
   MergeDesk& desk_;
   std::size_t count_;
-  Line result_{};
+  Line result_{}, result_ahead_{};
   std::array<float, kWeighedRows> top_, total_;
   std::array<std::uint8_t, kWeighedRows> ordinary_;
 };
@@ -236,6 +233,7 @@ MergeDesk::MergeDesk(const Merge& m, const MergeBlock& largest)
       max(m.parts.size() * kWeighedRows),
       terms(m.parts.size() * kWeighedRows),
       lines(m.parts.size()),
+      ahead(m.parts.size()),
       outs(m.parts.size()),
       steps(m.parts.size()) {
   const std::int64_t heads = largest.heads.size(), rows = largest.rows.size(), count = static_cast<std::int64_t>(m.parts.size());
@@ -255,10 +253,9 @@ void weigh(const Merge& m, const MergeBlock& block, const Kernels& kernels, Merg
     weigher.place(block, head_of(line, 0), row_of(line, 0), along_heads);
     for (std::int64_t first = 0; first < length; first += kWeighedRows) {
       const std::int64_t next = first + kWeighedRows;
-      if (next < length)
-        weigher.prefetch(block, head_of(line, next), row_of(line, next), along_heads, std::min(kWeighedRows, length - next));
-      else if (line + 1 < lines)
-        weigher.prefetch(block, head_of(line + 1, 0), row_of(line + 1, 0), along_heads, std::min(kWeighedRows, length));
+      const bool same_line = next < length, more = same_line || line + 1 < lines;  // at the very end: these rows once more
+      const std::int64_t line_ahead = line + (more && !same_line), i_ahead = same_line ? next : more ? 0 : first;
+      weigher.look_ahead(block, head_of(line_ahead, i_ahead), row_of(line_ahead, i_ahead), along_heads);
       weigher.weigh(first, std::min(kWeighedRows, length - first), desk.weights.data() + line * line_step + first * step);
     }
   }

@@ -58,11 +58,14 @@ FUSEDATTN_INLINE F32 load(const bf16* p) {
   return _mm256_castsi256_ps(_mm256_slli_epi32(wide, 16));
 }
 // Round to nearest even on the integer: the upper halves of the words; a NaN keeps its sign and becomes quiet.
-FUSEDATTN_INLINE __m256i round_bf16(F32 x) {
+FUSEDATTN_INLINE __m256i round_bf16_number(F32 x) {
   const __m256i u = _mm256_castps_si256(x);
   const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(u, 16), _mm256_set1_epi32(1));
-  const __m256i rounded = _mm256_add_epi32(u, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
-  const __m256i quiet = _mm256_or_si256(u, _mm256_set1_epi32(0x400000));
+  return _mm256_add_epi32(u, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
+}
+FUSEDATTN_INLINE __m256i round_bf16(F32 x) {
+  const __m256i rounded = round_bf16_number(x);
+  const __m256i quiet = _mm256_or_si256(_mm256_castps_si256(x), _mm256_set1_epi32(0x400000));
   return _mm256_castps_si256(
       _mm256_blendv_ps(_mm256_castsi256_ps(rounded), _mm256_castsi256_ps(quiet), _mm256_cmp_ps(x, x, _CMP_UNORD_Q)));
 }
@@ -104,7 +107,9 @@ FUSEDATTN_INLINE void load_pairs(const bf16* p, F32& even, F32& odd) {
   odd = _mm256_castsi256_ps(_mm256_and_si256(both, _mm256_set1_epi32(-65536)));
 }
 FUSEDATTN_INLINE __m256i narrow_pairs(F32 even, F32 odd) {
-  return _mm256_blend_epi16(_mm256_srli_epi32(round_bf16(even), 16), round_bf16(odd), 0xaa);
+  const bool nan = _mm256_movemask_ps(_mm256_cmp_ps(even, odd, _CMP_UNORD_Q)) != 0;
+  const __m256i low = nan ? round_bf16(even) : round_bf16_number(even), high = nan ? round_bf16(odd) : round_bf16_number(odd);
+  return _mm256_blend_epi16(_mm256_srli_epi32(low, 16), high, 0xaa);
 }
 FUSEDATTN_INLINE void store_pairs(bf16* p, F32 even, F32 odd) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), narrow_pairs(even, odd)); }
 FUSEDATTN_INLINE void store_pairs_around(bf16* p, F32 even, F32 odd) {

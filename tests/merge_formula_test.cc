@@ -317,7 +317,7 @@ TEST(large_results) {
     Part a(z, dtype), b(z, dtype), got(z, dtype);
     const std::size_t words = static_cast<std::size_t>(a.out.elements) * bytes / 4;
     for (std::size_t i = 0; i < words; ++i) {
-      const std::uint32_t bits = 0x3f003f00u + static_cast<std::uint32_t>(i * 2654435761u >> 24) * 0x10001u;
+      const std::uint32_t bits = 0x3f003f00u + (static_cast<std::uint32_t>(i) * 2654435761u >> 24) * 0x10001u;
       std::memcpy(a.out.memory.data() + 4 * i, &bits, 4);
       const std::uint32_t other = bits ^ 0x00550033u;
       std::memcpy(b.out.memory.data() + 4 * i, &other, 4);

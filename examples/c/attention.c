@@ -45,7 +45,7 @@ int main(void) {
   float *q = filled(1), *k = filled(2), *v = filled(3), *d_out = filled(4);
   float *out = filled(0), *dq = filled(0), *dk = filled(0), *dv = filled(0);
   float max[HEADS * ROWS], sum[HEADS * ROWS];
-  const fusedattn_stats stats = {max, sum, HEADS * ROWS, ROWS, 1};
+  const fusedattn_stats stats = {.max = max, .sum = sum, .batch_stride = HEADS * ROWS, .head_stride = ROWS, .row_stride = 1};
 
   fusedattn_problem p;
   fusedattn_problem_init(&p);

@@ -172,7 +172,9 @@ def test_masks_that_are_refused():
         dropout_mask((3,), 0.5, None)
 
 
-def test_a_mean_over_seeds_is_the_attention_without():
+def test_the_mean_of_many_draws_is_the_attention_without():
     q, k, v, _ = draw_qkv((1, 2, 2, 5, 9, 16, 16))
-    total = sum(fusedattn.attention(q, k, v, dropout_p=0.3, dropout_seed=s) for s in range(3000)) / 3000
-    assert (total - golden.attention(q, k, v)[0]).abs().max() < 0.05
+    many = [t.repeat(1500, 1, 1, 1) for t in (q, k, v)]
+    draws = [fusedattn.attention(*many, dropout_p=0.3, dropout_seed=s) for s in (1, 2)]
+    mean = torch.stack(draws).unflatten(1, (1500, -1)).mean(dim=(0, 1))
+    assert (mean - golden.attention(q, k, v)[0]).abs().max() < 0.05

@@ -66,6 +66,10 @@ build: $(STAMPS)/requirements ## Build the C and C++ library and its tests in bu
 	cmake --preset $(PRESET) -DFUSEDATTN_DEVELOPER=$(WERROR)
 	cmake --build --preset $(PRESET) -j $(JOBS)
 
+.PHONY: instructions
+instructions: build ## Count instructions anew, after a change that is meant to change them (needs valgrind)
+	$(VENV)/bin/python tests/portable/instructions.py --write
+
 .PHONY: wheel
 wheel: $(STAMPS)/wheel
 

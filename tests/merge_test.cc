@@ -168,6 +168,7 @@ TEST(refusals_name_the_argument) {
   p = good, p.parts = nullptr, refused(p, "parts");
   p = good, p.result.out.data = nullptr, refused(p, "result");
   p = good, p.result.stats.max = nullptr, refused(p, "result");
+  p = good, p.result.stats.blocks = 2, refused(p, "result.stats.blocks is 2; accepted: 0 (no), 1 (yes)");
 }
 
 TEST_MAIN()

@@ -82,8 +82,9 @@ typedef struct fusedattn_mask {
   int32_t whole;   /* packed: 1: rows and columns of the bytes are those of the packed tensors; 0: local to each sequence */
 } fusedattn_mask;
 
-/* Added to the scores: x = scale * s + bias, or x = scale * (s + bias). Read only where a row sees a column. Strides in elements,
- * 0 repeats; a row stride of -1 reads along the diagonals, so that the bias depends on column - row alone. */
+/* Added to the scores: x = scale * s + bias, or x = scale * (s + bias). Read only where a row sees a column; -inf gives a column the
+ * weight 0 but does not hide it: NaN and infinities in its key and value still reach the row. Strides in elements, 0 repeats; a row
+ * stride of -1 reads along the diagonals, so that the bias depends on column - row alone. */
 typedef struct fusedattn_bias {
   const void* data; /* NULL: none */
   int64_t batch_stride;
@@ -95,7 +96,8 @@ typedef struct fusedattn_bias {
   int32_t reserved;     /* row_stride is 0; the strides are not read otherwise */
 } fusedattn_bias;
 
-/* Added to the scores, after the scale: x = ... - slope * |d| or - slope * sqrt|d|, d = column + kv_start - row - q_start. */
+/* Added to the scores, after the scale: x = ... - slope * |d| or - slope * sqrt|d|, d = column + kv_start - row - q_start.
+ * The starts are from -2^52 to 2^52. Flags here and in all structs are 0 or 1. */
 typedef struct fusedattn_alibi {
   const float* slopes; /* NULL: none; [sequence, head] */
   int64_t batch_stride;
@@ -128,7 +130,7 @@ typedef struct fusedattn_stats {
   int64_t batch_stride;
   int64_t head_stride;
   int64_t row_stride;
-  int32_t lanes;  /* each number is written this many times, side by side; 0 means 1. Read: the first */
+  int32_t lanes;  /* each number is written this many times, up to 64, side by side; 0 means 1. Read: the first */
   int32_t blocks; /* packed: 1: a block [q_heads, q_len, lanes] per sequence, one after another; the strides are not read */
 } fusedattn_stats;
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from .mask import ALIGNMENTS
+from .mask import check_alignment
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,7 +20,6 @@ class Alibi:
     square_root: bool = False
 
     def __post_init__(self):
-        if self.align not in ALIGNMENTS:
-            raise ValueError(f"align is {self.align!r}; accepted are {', '.join(map(repr, ALIGNMENTS))}")
+        check_alignment(self.align)
         if not isinstance(self.square_root, bool):
             raise TypeError(f"square_root is {self.square_root!r}; accepted are True and False")

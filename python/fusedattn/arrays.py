@@ -6,7 +6,7 @@ from . import _native, extras
 from .extras import Extras
 from .layout import AXES
 from .numerals import integers
-from .problem import Call, Operand, Terms, announce_copy, check_ends, check_longest
+from .problem import Call, Operand, Terms, announce_copy, check_ends, check_longest, check_ranks
 
 _DTYPES = {"float32": _native.FLOAT32, "bfloat16": _native.BFLOAT16, "float16": _native.FLOAT16}
 
@@ -22,6 +22,7 @@ def forward(q, k, v, mask, cu_seqlens_q, cu_seqlens_k, terms: Terms, stats: bool
     )
     ends = None
     if cu_seqlens_q is not None:
+        check_ranks(terms.layout, True, q=q.shape, k=k.shape)
         ends = [_ends("cu_seqlens_q", cu_seqlens_q, q), _ends("cu_seqlens_k", cu_seqlens_k, k)]
         if len(ends[0]) != len(ends[1]):
             raise ValueError(

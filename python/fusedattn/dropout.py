@@ -5,6 +5,8 @@ import math
 from . import _native
 from .numerals import integer, integers, real
 
+_MOST_ELEMENTS = 2**63 - 1
+
 
 def keep_probability(dropout_p) -> float:
     """1 - dropout_p. TypeError for what is no number, ValueError for one below 0, or 1 and above."""
@@ -35,8 +37,10 @@ def dropout_mask(shape, dropout_p: float, seed: int, offset: int = 0):
     import numpy
 
     sizes = tuple(integers("shape", shape))
+    if math.prod(size or 1 for size in sizes) > _MOST_ELEMENTS:
+        raise ValueError(f"shape is {sizes}; accepted are at most 2^63 - 1 elements")
     count = math.prod(sizes)
-    seed, offset = read_stream((seed, offset))
+    seed, offset = _signed("seed", seed), _signed("offset", offset)
     dropout = _native.Dropout(keep_probability(dropout_p), None, seed % 2**64, offset % 2**64)
     packed = numpy.zeros((count + 7) // 8, numpy.uint8)
     _native.dropout_bits(dropout, count, packed.ctypes.data)
@@ -45,7 +49,6 @@ def dropout_mask(shape, dropout_p: float, seed: int, offset: int = 0):
 
 def _signed(name: str, value) -> int:
     """An integer from -2**63 to 2**64 - 1, as the signed integer of the same 64 bits."""
-    accepted = "an integer of 64 bits"
     if isinstance(value, int) and not isinstance(value, bool) and 2**63 <= value < 2**64:
         return value - 2**64
-    return integer(name, value, accepted)
+    return integer(name, value)

@@ -6,7 +6,7 @@ from . import extras
 from . import layout as layouts
 from .mask import Mask
 from .numerals import integer, real
-from .problem import Terms
+from .problem import Terms, check_dense
 
 _EVERYTHING = Mask()
 
@@ -50,7 +50,9 @@ def attention(
         where a row sees a column, that broadcasts to [B,N,Sq,Skv] (TND: to [N, longest q, longest k],
         positions local to each sequence), its last dimension in full.
     bias: added to the scaled scores: float32, bfloat16 or float16, whatever q is, of a shape as a mask's.
-        -inf hides a column. A torch bias that requires grad gets its gradient, in its dtype and shape.
+        -inf gives a column the weight 0 and does not hide it: its key and value must be finite, which those
+        of a column hidden by a mask need not be. A torch bias that requires grad gets its gradient, in its
+        dtype and shape.
     alibi: slopes, float32 [N] or [B,N] (TND: [sequences, N]), or an Alibi(slopes, ...): slope * |distance|
         is taken from each score. Constants: slopes that require grad are refused.
     sink: float32 [N], one more score for every row of a head, without a value: it takes its share of the
@@ -77,6 +79,8 @@ def attention(
     attend = _attend_for(q)
     if not isinstance(layout, str):
         raise ValueError(layouts.unknown(layout))
+    if return_stats is not False and return_stats is not True:
+        raise TypeError(f"return_stats is {return_stats!r}; accepted are True and False")
     if heads is not None:
         heads = integer("heads", heads, "the number of query heads, an integer")
     folded = layouts.FOLDED.get(layout)
@@ -130,11 +134,16 @@ def _meet_torch(torch):
 
 
 def _customary_scale(q) -> float:
-    dim = q.shape[-1] if len(q.shape) else 0
+    try:
+        dim = q.shape[-1] if len(q.shape) else 0
+    except RuntimeError:  # of torch, for nested tensors
+        check_dense(q=q)
+        raise
     return dim**-0.5 if dim else 1.0
 
 
 def _unfolded(layout: str, heads, q, k, v):
+    check_dense(q=q, k=k, v=v)
     for name, given in (("k", k), ("v", v)):
         if not hasattr(given, "shape"):
             raise TypeError(
@@ -145,6 +154,7 @@ def _unfolded(layout: str, heads, q, k, v):
 
 def _check_heads(heads, layout: str, q) -> None:
     """Where q itself says how many heads there are, heads may only repeat it."""
+    check_dense(q=q)
     if layout in layouts.AXES and len(q.shape) == layouts.rank(layout):
         found = layouts.sizes(layout, q.shape).heads
         if heads != found:

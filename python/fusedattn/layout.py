@@ -71,7 +71,9 @@ def unfolded(layout: str, heads: int | None, shapes) -> list[tuple[int, ...]]:
     if q[-1] % heads:
         raise ValueError(f"q has last dimension {q[-1]}; accepted is a multiple of heads = {heads}")
     dim = q[-1] // heads
-    if dim == 0 or k[-1] % dim or k[-1] == 0:
+    if dim == 0:
+        raise ValueError(f"q has last dimension 0; accepted is heads = {heads} times at least 1 feature")
+    if k[-1] % dim or k[-1] == 0:
         raise ValueError(
             f"k has last dimension {k[-1]}; accepted is a multiple of q's features per head, {dim}"
         )

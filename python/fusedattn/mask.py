@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from ._native import UNBOUNDED
-from .numerals import integer, integers
+from .numerals import integer, integers, listed
 
 ALIGNMENTS = ("bottom-right", "top-left")
 
@@ -174,12 +174,15 @@ def window(left: int | None, right: int | None, align: str = "bottom-right") -> 
     Edges may be negative: window(-2, 5) starts two columns after the diagonal. A band that a row cannot
     satisfy hides the whole row: its output is 0. align as for causal().
     """
+    check_alignment(align)
     band = Band(left, right)
-    if align == "bottom-right":
-        return Mask(bottom_right=band)
-    if align == "top-left":
-        return Mask(top_left=band)
-    raise ValueError(f"align is {align!r}; accepted are {', '.join(map(repr, ALIGNMENTS))}")
+    return Mask(bottom_right=band) if align == "bottom-right" else Mask(top_left=band)
+
+
+def check_alignment(align) -> None:
+    """Refuses what is none of ALIGNMENTS."""
+    if not isinstance(align, str) or align not in ALIGNMENTS:
+        raise ValueError(f"align is {align!r}; accepted are {', '.join(map(repr, ALIGNMENTS))}")
 
 
 def prefix(lengths) -> Mask:
@@ -202,12 +205,12 @@ def _edge(name: str, value: int | None) -> int:
         return UNBOUNDED
     edge = integer(name, value, "None (unbounded) or an integer")
     if edge < -UNBOUNDED:
-        raise ValueError(f"{name} is {edge}; accepted are integers of 64 bits or None (unbounded)")
+        raise ValueError(f"{name} is {edge}; accepted is None (unbounded) or an integer within 64 bits")
     return edge
 
 
 def _read_prefix(lengths) -> int | tuple[int, ...]:
-    given = lengths if isinstance(lengths, int) or not hasattr(lengths, "tolist") else lengths.tolist()
+    given = lengths if isinstance(lengths, int) else listed("prefix", lengths)
     if isinstance(given, (list, tuple)):
         return tuple(integers("prefix", given))
     number = integer("prefix", given, "an integer, or one for each sequence")

@@ -35,10 +35,25 @@ def refuse_gradients(**tensors) -> None:
 
 
 def _fake(out, max, sum, cu_seqlens, layout, order, formula):
+    _check_devices(out, max, sum, cu_seqlens)
     first, statistic = out[0], max[0]
     shapes = joint.stats_shape(layout, order, first.shape, statistic.shape[-1])
     empty = (lambda shape: first.new_empty(shape, dtype=torch.float32))
     return first.new_empty(first.shape), empty(shapes), empty(shapes if sum else 0)
+
+
+def _check_devices(out, max, sum, cu_seqlens) -> None:
+    """Tensors of several devices reach the fake kernel when one of them is meta."""
+    device = out[0].device
+    for name, given in (("out", out), ("max", max), ("sum", sum), ("cu_seqlens", [cu_seqlens])):
+        for index, tensor in enumerate(given):
+            if tensor is None or tensor.device == device:
+                continue
+            place = "" if tensor is cu_seqlens else f"[{index}]"
+            raise ValueError(
+                f"{name}{place} is on device {tensor.device} and out[0] on {device}; accepted is one device for"
+                " all"
+            )
 
 
 def _operand(tensor) -> Operand:

@@ -5,6 +5,7 @@ import sys
 from . import joint
 from . import layout as layouts
 from .numerals import integer
+from .problem import check_dense
 
 _DTYPES = ("float32", "bfloat16", "float16")
 
@@ -35,6 +36,7 @@ def merge(parts, *, layout="BNSD", heads=None):
             if type(value).__module__.partition(".")[0] != type(outs[0]).__module__.partition(".")[0]:
                 kind = type(value).__name__
                 raise TypeError(f"parts[{index}] {name} is a {kind}; accepted is a {type(outs[0]).__name__}, as the first")
+            check_dense(**{f"parts[{index}] {name}": value})
     folded = layouts.FOLDED.get(layout)
     shape = tuple(outs[0].shape)
     _check_same("out", outs, shape)
@@ -49,7 +51,7 @@ def merge(parts, *, layout="BNSD", heads=None):
 
 
 def _columns(parts):
-    if hasattr(parts, "shape") or not hasattr(parts, "__iter__"):
+    if hasattr(type(parts), "shape") or not hasattr(parts, "__iter__"):
         raise TypeError(f"parts is a {type(parts).__name__}; accepted is a list of tuples (out, max, sum)")
     parts = list(parts)
     if not parts:
@@ -113,11 +115,9 @@ def _join_tensors(outs, maxs, sums, layout):
 
     for name, given in (("out", outs), ("max", maxs), ("sum", sums)):
         for index, tensor in enumerate(given):
-            if tensor.layout is not torch.strided or tensor.device != outs[0].device:
-                raise ValueError(
-                    f"parts[{index}] {name} is {tensor.layout} on {tensor.device}; accepted is a dense tensor, all on one"
-                    " device"
-                )
+            if tensor.device != outs[0].device:
+                place = f"{tensor.device} and parts[0] out on {outs[0].device}"
+                raise ValueError(f"parts[{index}] {name} is on device {place}; accepted is one device for all")
             merge_ops.refuse_gradients(**{f"parts[{index}] {name}": tensor})
     return torch.ops.fusedattn.merge(list(outs), list(maxs), list(sums), None, layout, joint.ROWS, False)
 

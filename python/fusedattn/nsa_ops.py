@@ -7,7 +7,7 @@ one sequence. Arguments as nsa.nsa_compress() has them.
 import torch
 
 from . import _native, derivatives, nsa
-from .problem import announce_copy
+from .problem import announce_copy, check_dense
 
 _TERMS = "int[]? ends, int block, int stride"
 
@@ -33,6 +33,7 @@ def compress(input, weight, ends, block, stride):
     """fusedattn::nsa_compress, once weight is a tensor."""
     if not isinstance(weight, torch.Tensor):
         raise TypeError(f"weight is a {type(weight).__name__}; accepted is a torch tensor, as input is")
+    _check_kinds({"input": input, "weight": weight})
     return torch.ops.fusedattn.nsa_compress(input, weight, ends, block, stride)
 
 
@@ -47,19 +48,24 @@ def _name(dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def _check(tensors: dict, ends, block: int, stride: int) -> None:
+def _check_kinds(tensors: dict) -> None:
+    """Refuses what differs in device or dtype, or is not dense: the dispatcher would not bring it here."""
     input = tensors["input"]
+    check_dense(**tensors)
     for name, tensor in tensors.items():
         if tensor.device != input.device:
             raise ValueError(f"{name} is on device {tensor.device}; accepted is input's, {input.device}")
-        if tensor.layout is not torch.strided:
-            raise ValueError(f"{name} has layout {tensor.layout}; accepted is torch.strided, a dense tensor")
         if _name(tensor.dtype) not in nsa.DTYPES:
             raise ValueError(f"{name} has dtype {_name(tensor.dtype)}; accepted are {', '.join(nsa.DTYPES)}")
         if tensor.dtype != input.dtype:
             raise ValueError(
                 f"{name} has dtype {_name(tensor.dtype)}; accepted is input's dtype, {_name(input.dtype)}"
             )
+
+
+def _check(tensors: dict, ends, block: int, stride: int) -> None:
+    _check_kinds(tensors)
+    input = tensors["input"]
     nsa.check(input.shape, tensors["weight"].shape, ends, block, stride)
     d_output = tensors.get("d_output")
     if d_output is not None:

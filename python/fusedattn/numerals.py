@@ -16,13 +16,13 @@ def integer(name: str, value, accepted: str = "an integer") -> int:
     except (TypeError, ValueError, RuntimeError):
         raise TypeError(f"{name} is {value!r}; accepted is {accepted}") from None
     if not -_INT64_END <= number < _INT64_END:
-        raise ValueError(f"{name} is {number}; accepted is {accepted} of 64 bits")
+        raise ValueError(f"{name} is {shown(number)}; accepted is {accepted} within 64 bits")
     return number
 
 
 def integers(name: str, values) -> list[int]:
     """A one-dimensional sequence, array or tensor of integers, none below 0. TypeError or ValueError."""
-    given = values.tolist() if hasattr(values, "tolist") else values
+    given = listed(name, values)
     if isinstance(given, (str, bytes, dict)) or not isinstance(given, Iterable):
         raise TypeError(f"{name} is {values!r}; accepted is a list of integers")
     numbers = [integer(f"{name}[{index}]", value) for index, value in enumerate(given)]
@@ -32,6 +32,24 @@ def integers(name: str, values) -> list[int]:
     return numbers
 
 
+def listed(name: str, values):
+    """The numbers of an array or tensor as Python's own, nested in lists; anything else as it is."""
+    try:
+        return values.tolist() if hasattr(values, "tolist") and not isinstance(values, type) else values
+    except RuntimeError:  # of torch, for tensors that hold no numbers or hold them otherwise
+        raise TypeError(
+            f"{name} is a {type(values).__name__} whose numbers cannot be read; accepted are a list, an array,"
+            " and a dense tensor on the CPU"
+        ) from None
+
+
+def shown(number) -> str:
+    """A number as text, by its size where Python's own text would be too long."""
+    if isinstance(number, int) and number.bit_length() > 4096:
+        return f"an integer of {number.bit_length()} bits"
+    return repr(number)
+
+
 def real(name: str, value) -> float:
     """A number that float32 holds. TypeError for what is none, ValueError for NaN and what is too large."""
     if isinstance(value, float):  # the usual case, first
@@ -39,8 +57,12 @@ def real(name: str, value) -> float:
     else:
         number = _read_real(name, value)
     if not -_FLOAT32_END < number < _FLOAT32_END:
-        raise ValueError(f"{name} is {value!r}; accepted are finite numbers within float32")
+        raise ValueError(_beyond_float32(name, value))
     return number
+
+
+def _beyond_float32(name: str, value) -> str:
+    return f"{name} is {shown(value)}; accepted are finite numbers within float32"
 
 
 def _read_real(name: str, value) -> float:
@@ -52,7 +74,7 @@ def _read_real(name: str, value) -> float:
         try:
             return float(value)
         except OverflowError:
-            raise ValueError(f"{name} is {value!r}; accepted are finite numbers within float32") from None
+            raise ValueError(_beyond_float32(name, value)) from None
         except (TypeError, ValueError, RuntimeError):
             pass
     raise TypeError(f"{name} is {value!r}; accepted is a number")

@@ -14,7 +14,7 @@ from . import derivatives, extras, tensors
 from .extras import Extras
 from .layout import AXES, stats_shape
 from .numerals import integers
-from .problem import Operand, Terms, check_both_ends, check_broadcast, check_shapes
+from .problem import Operand, Terms, check_both_ends, check_broadcast, check_dense, check_shapes
 
 _TERMS = (
     "str layout, float scale, SymInt top_left_left, SymInt top_left_right, "
@@ -61,6 +61,7 @@ def attend(q, k, v, mask, cu_seqlens_q, cu_seqlens_k, terms: Terms, stats: bool 
         return _attend_with_extras(q, k, v, (mask, cu_seqlens_q, cu_seqlens_k), terms, asked, stats)
     if not _nobody_looks_on(q, k, v):
         _check_types(k=k, v=v)
+        check_dense(q=q, k=k, v=v)
         return torch.ops.fusedattn.forward(q, k, v, mask, cu_seqlens_q, cu_seqlens_k, *terms)
     differentiable = torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad)
     if torch.autograd.forward_ad._current_level >= 0:
@@ -76,6 +77,7 @@ def _attend_with_extras(q, k, v, held, terms: Terms, asked: Extras, stats: bool)
     """attend() of a call that has extras; held: (mask, cu_seqlens_q, cu_seqlens_k)."""
     _check_types(k=k, v=v)
     if not (_nobody_looks_on(q, k, v) and all(_is_ordinary(t) for t in asked[:5] if t is not None)):
+        check_dense(q=q, k=k, v=v, bias=asked.bias, alibi=asked.slopes, sink=asked.sink)
         return torch.ops.fusedattn.forward(q, k, v, *held, *terms, *asked)
     leaves = [t for t in (q, k, v, asked.bias, asked.sink) if t is not None]
     if torch.autograd.forward_ad._current_level >= 0:
@@ -96,7 +98,11 @@ def _as_tensors(asked: Extras, q, layout: str, cu_seqlens_q) -> Extras:
     prefix, stream = asked.prefix, asked.stream
     if isinstance(prefix, int):
         axis = AXES[layout].batch
-        count = cu_seqlens_q.shape[0] - 1 if axis is None else q.shape[axis] if q.dim() > axis else 1
+        if axis is None:  # what holds no ends is refused where they are read
+            count = max(cu_seqlens_q.numel() - 1, 0)
+        else:
+            check_dense(q=q)
+            count = q.shape[axis] if q.dim() > axis else 1
         prefix = torch.full((count,), prefix, dtype=torch.int64, device="cpu")
     elif prefix is not None:
         prefix = torch.tensor(prefix, dtype=torch.int64, device="cpu")
@@ -277,26 +283,37 @@ def _checked_needs(needs, asked: Extras | None) -> list[bool]:
     return [*needs, False, False][:5]
 
 
-def _check_devices(q, **others) -> None:
-    """Tensors of several devices reach the fake kernels when one of them is meta."""
-    for name, tensor in others.items():
-        if tensor is not None and tensor.device != q.device:
-            raise ValueError(
-                f"{name} is on device {tensor.device} and q on {q.device}; accepted is one device for all"
-            )
+def _check_devices(given: dict, integers: dict, asked: Extras | None) -> None:
+    """Refuses tensors of several devices, which reach the fake kernels when one of them is meta.
+
+    All must be where q is; integers may be on the CPU instead, where attention() makes them.
+    """
+    if asked is not None:
+        given = dict(given, bias=asked.bias, alibi=asked.slopes, sink=asked.sink)
+        integers = dict(integers, prefix=asked.prefix, dropout_seed=asked.stream)
+    device = given["q"].device
+    for name, tensor in {**given, **integers}.items():
+        if tensor is None or tensor.device == device or (name in integers and tensor.is_cpu):
+            continue
+        raise ValueError(
+            f"{name} is on device {tensor.device} and q on {device}; accepted is one device for all"
+        )
 
 
 def _fake_forward(q, k, v, mask, cu_seqlens_q, cu_seqlens_k, layout, *numbers):
     _, asked = _split((layout, *numbers))
-    _check_devices(q, k=k, v=v, mask=mask)
+    ends = dict(cu_seqlens_q=cu_seqlens_q, cu_seqlens_k=cu_seqlens_k)
+    _check_devices(dict(q=q, k=k, v=v, mask=mask), ends, asked)
     operands = [Operand(tuple(t.shape), ()) for t in (q, k, v)]
     check_both_ends(cu_seqlens_q, cu_seqlens_k)
+    for name, cu_seqlens in ends.items():
+        if cu_seqlens is not None:
+            tensors.check_ends_tensor(name, cu_seqlens)
     queries, keys, _ = check_shapes(layout, *operands, cu_seqlens_q is not None)
     scores = (*queries[:3], keys.rows)
     if mask is not None:
         check_broadcast("mask", layout, mask.shape, scores)
     if asked is not None:
-        _check_devices(q, bias=asked.bias, alibi=asked.slopes, sink=asked.sink)
         sequences = queries.batch if cu_seqlens_q is None else cu_seqlens_q.shape[0] - 1
         extras.check_shapes(layout, asked, scores, sequences)
     statistics = stats_shape(layout, q.shape)
@@ -305,9 +322,10 @@ def _fake_forward(q, k, v, mask, cu_seqlens_q, cu_seqlens_k, layout, *numbers):
 
 
 def _fake_backward(d_out, q, k, v, out, row_max, row_sum, mask, cu_seqlens_q, cu_seqlens_k, *numbers):
-    _check_devices(q, k=k, v=v, d_out=d_out)
     count = len(Terms._fields)
     _, asked = _split((*numbers[:count], *numbers[count + 1 :]))
+    given = dict(q=q, k=k, v=v, d_out=d_out, out=out, max=row_max, sum=row_sum, mask=mask)
+    _check_devices(given, dict(cu_seqlens_q=cu_seqlens_q, cu_seqlens_k=cu_seqlens_k), asked)
     needs = _checked_needs(numbers[count], asked)
     shaped = (q, k, v, asked and asked.bias, asked and asked.sink)
     return tuple(t.new_empty(t.shape) if need else q.new_empty(0) for t, need in zip(shaped, needs))

@@ -100,20 +100,13 @@ def check_shapes(layout: str, q: Operand, k: Operand, v: Operand, packed: bool):
 
     packed: whether cumulative lengths are given, as layout TND needs and no other takes.
     """
-    if layout not in layouts.AXES:
-        raise ValueError(f"layout is {layout!r}; accepted are {', '.join(layouts.AXES)}")
-    if packed != (layouts.AXES[layout].batch is None):
-        raise ValueError(
-            f"cu_seqlens_q is {'given' if packed else 'None'} with layout {layout!r}; accepted are cumulative"
-            " lengths with 'TND', and with 'TND' alone"
-        )
-    for name, operand in (("q", q), ("k", k), ("v", v)):
-        if len(operand.shape) != layouts.rank(layout):
-            raise ValueError(
-                f"{name} has shape {tuple(operand.shape)}; layout {layout!r} needs {layouts.rank(layout)}"
-                " dimensions"
-            )
+    check_ranks(layout, packed, q=q.shape, k=k.shape, v=v.shape)
     queries, keys, values = (layouts.sizes(layout, operand.shape) for operand in (q, k, v))
+    for name, sizes in (("q", queries), ("k", keys), ("v", values)):
+        if sizes.heads < 1 or sizes.dim < 1:
+            raise ValueError(
+                f"{name} has {sizes.heads} heads of {sizes.dim} features; accepted is at least 1 of both"
+            )
     for name, sizes in (("k", keys), ("v", values)):
         if sizes.batch != queries.batch:
             raise ValueError(f"{name} has {sizes.batch} sequences; accepted is q's number, {queries.batch}")
@@ -125,6 +118,32 @@ def check_shapes(layout: str, q: Operand, k: Operand, v: Operand, packed: bool):
             f" {keys.rows} rows"
         )
     return queries, keys, values.dim
+
+
+def check_ranks(layout: str, packed: bool, **shapes) -> None:
+    """Refuses unknown layouts, cumulative lengths that do not belong to one, and tensors of another rank."""
+    if layout not in layouts.AXES:
+        raise ValueError(f"layout is {layout!r}; accepted are {', '.join(layouts.AXES)}")
+    if packed != (layouts.AXES[layout].batch is None):
+        raise ValueError(
+            f"cu_seqlens_q is {'given' if packed else 'None'} with layout {layout!r}; accepted are cumulative"
+            " lengths with 'TND', and with 'TND' alone"
+        )
+    for name, shape in shapes.items():
+        if len(shape) != layouts.rank(layout):
+            raise ValueError(
+                f"{name} has shape {tuple(shape)}; layout {layout!r} needs {layouts.rank(layout)} dimensions"
+            )
+
+
+def check_dense(**tensors) -> None:
+    """Refuses torch tensors without shape and strides of their own: sparse, nested, in a foreign layout."""
+    for name, tensor in tensors.items():
+        if getattr(tensor, "is_nested", False):
+            raise ValueError(f"{name} is a nested tensor; accepted is torch.strided, a dense tensor")
+        layout = str(getattr(tensor, "layout", "torch.strided"))
+        if layout != "torch.strided":
+            raise ValueError(f"{name} has layout {layout}; accepted is torch.strided, a dense tensor")
 
 
 def check_broadcast(name: str, layout: str, shape, scores) -> None:

@@ -12,8 +12,10 @@ from .problem import (
     Terms,
     announce_copy,
     check_both_ends,
+    check_dense,
     check_ends,
     check_longest,
+    check_ranks,
 )
 
 _DTYPES = {
@@ -30,12 +32,16 @@ def forward(
 ):
     """(out, max, sum) as ops.py defines them; with stats=False max and sum are None and not computed."""
     if cu_seqlens_q is not None or cu_seqlens_k is not None:
-        cu_seqlens_q, cu_seqlens_k = _checked_ends(q, k, mask, cu_seqlens_q, cu_seqlens_k, extras)
-    key = (
-        q.dtype, q.shape, q.stride(), k.dtype, k.shape, k.stride(), v.dtype, v.shape, v.stride(), terms,
-        None if mask is None else (mask.is_cpu, mask.dtype, mask.shape, mask.stride()),
-        None if cu_seqlens_q is None else cu_seqlens_q.shape, None if extras is None else _key(extras),
-    )  # fmt: skip
+        cu_seqlens_q, cu_seqlens_k = _checked_ends(terms, q, k, mask, cu_seqlens_q, cu_seqlens_k, extras)
+    try:
+        key = (
+            q.dtype, q.shape, q.stride(), k.dtype, k.shape, k.stride(), v.dtype, v.shape, v.stride(), terms,
+            None if mask is None else (mask.is_cpu, mask.dtype, mask.shape, mask.stride()),
+            None if cu_seqlens_q is None else cu_seqlens_q.shape, None if extras is None else _key(extras),
+        )  # fmt: skip
+    except RuntimeError:  # of torch, for a tensor that has no shape and strides
+        _check_tensors({"k": k, "v": v}, q, mask, extras)
+        raise
     call = _forward_calls.get(key)
     if call is None:
         _check_tensors({"k": k, "v": v}, q, mask, extras)
@@ -53,9 +59,7 @@ def forward(
     if extras is not None:
         extras = _point_extras(call, extras)
     if stats:
-        row_max = q.new_empty(call.stats_shape, dtype=torch.float32)
-        row_sum = torch.empty_like(row_max)
-        call.stats.max, call.stats.sum = row_max.data_ptr(), row_sum.data_ptr()
+        row_max, row_sum = _fresh_stats(call, q)
     else:
         row_max = row_sum = None
         call.stats.max = call.stats.sum = None
@@ -73,17 +77,21 @@ def backward(
     With extras (dq, dk, dv, d_bias, d_sink), for five needs; the last two are None where not asked for.
     """
     if cu_seqlens_q is not None or cu_seqlens_k is not None:
-        cu_seqlens_q, cu_seqlens_k = _checked_ends(q, k, mask, cu_seqlens_q, cu_seqlens_k, extras)
+        cu_seqlens_q, cu_seqlens_k = _checked_ends(terms, q, k, mask, cu_seqlens_q, cu_seqlens_k, extras)
     if extras is not None and needs[3]:
         extras = _unrepeated(extras)
     row_max, row_sum = row_max.contiguous(), row_sum.contiguous()
-    key = (
-        row_max.dtype, row_max.shape, row_sum.dtype, row_sum.shape,
-        q.dtype, q.shape, q.stride(), k.dtype, k.shape, k.stride(), v.dtype, v.shape, v.stride(), terms,
-        d_out.dtype, d_out.shape, d_out.stride(), out.dtype, out.shape, out.stride(),
-        None if mask is None else (mask.is_cpu, mask.dtype, mask.shape, mask.stride()),
-        None if cu_seqlens_q is None else cu_seqlens_q.shape, None if extras is None else _key(extras),
-    )  # fmt: skip
+    try:
+        key = (
+            row_max.dtype, row_max.shape, row_sum.dtype, row_sum.shape,
+            q.dtype, q.shape, q.stride(), k.dtype, k.shape, k.stride(), v.dtype, v.shape, v.stride(), terms,
+            d_out.dtype, d_out.shape, d_out.stride(), out.dtype, out.shape, out.stride(),
+            None if mask is None else (mask.is_cpu, mask.dtype, mask.shape, mask.stride()),
+            None if cu_seqlens_q is None else cu_seqlens_q.shape, None if extras is None else _key(extras),
+        )  # fmt: skip
+    except RuntimeError:  # of torch, for a tensor that has no shape and strides
+        _check_tensors({"k": k, "v": v, "out": out, "d_out": d_out}, q, mask, extras)
+        raise
     call = _backward_calls.get(key)
     if call is None:
         _check_tensors({"k": k, "v": v, "out": out, "d_out": d_out}, q, mask, extras)
@@ -127,6 +135,14 @@ def _forward_call(q, k, v, mask, cu_seqlens, terms: Terms, extras: Extras | None
     return call
 
 
+def _fresh_stats(call: Call, q) -> tuple:
+    """New tensors for max and sum, with their addresses in the call."""
+    row_max = q.new_empty(call.stats_shape, dtype=torch.float32)
+    row_sum = torch.empty_like(row_max)
+    call.stats.max, call.stats.sum = row_max.data_ptr(), row_sum.data_ptr()
+    return row_max, row_sum
+
+
 def _check_statistics(call: Call, row_max, row_sum) -> None:
     for name, statistic in (("max", row_max), ("sum", row_sum)):
         if statistic.shape != call.stats_shape or statistic.dtype != torch.float32:
@@ -158,20 +174,16 @@ def _point(call: Call, mask, cu_seqlens_q, cu_seqlens_k) -> None:
         call.problem.kv_ends = cu_seqlens_k.data_ptr() + 8
 
 
-def _checked_ends(q, k, mask, cu_seqlens_q, cu_seqlens_k, extras):
+def _checked_ends(terms: Terms, q, k, mask, cu_seqlens_q, cu_seqlens_k, extras):
     """Both arrays as contiguous int64, once they are cumulative lengths that fit the rows, mask and bias."""
     check_both_ends(cu_seqlens_q, cu_seqlens_k)
+    check_dense(q=q, k=k)
+    check_ranks(terms.layout, True, q=q.shape, k=k.shape)
     ends = []
     for name, cu_seqlens, rows in (("cu_seqlens_q", cu_seqlens_q, q), ("cu_seqlens_k", cu_seqlens_k, k)):
-        if (
-            cu_seqlens.dim() != 1
-            or cu_seqlens.dtype not in (torch.int32, torch.int64)
-            or not cu_seqlens.is_cpu
-        ):
-            raise ValueError(
-                f"{name} is {cu_seqlens.dtype} of shape {tuple(cu_seqlens.shape)} on {cu_seqlens.device};"
-                " accepted is one dimension of int32 or int64 on the CPU"
-            )
+        check_ends_tensor(name, cu_seqlens)
+        if not cu_seqlens.is_cpu:
+            raise ValueError(f"{name} is on device {cu_seqlens.device}; accepted is the CPU")
         ends.append(cu_seqlens.tolist())
         check_ends(name, ends[-1], rows.shape[0])
     if len(ends[0]) != len(ends[1]):
@@ -180,8 +192,19 @@ def _checked_ends(q, k, mask, cu_seqlens_q, cu_seqlens_k, extras):
         )
     for name, tensor in (("mask", mask), ("bias", extras and extras.bias)):
         if tensor is not None:
+            check_dense(**{name: tensor})
             check_longest(name, tensor.shape, *ends)
     return cu_seqlens_q.to(torch.int64).contiguous(), cu_seqlens_k.to(torch.int64).contiguous()
+
+
+def check_ends_tensor(name: str, cu_seqlens) -> None:
+    """Refuses a tensor that cannot hold cumulative lengths, whatever is in it."""
+    check_dense(**{name: cu_seqlens})
+    if cu_seqlens.dim() != 1 or cu_seqlens.dtype not in (torch.int32, torch.int64):
+        raise ValueError(
+            f"{name} is {cu_seqlens.dtype} of shape {tuple(cu_seqlens.shape)}; accepted is one dimension of"
+            " int32 or int64 on the CPU"
+        )
 
 
 def _check_tensors(others: dict, q, mask, extras: Extras | None) -> None:
@@ -190,7 +213,7 @@ def _check_tensors(others: dict, q, mask, extras: Extras | None) -> None:
     for name, tensor in {"q": q, **others}.items():
         if not tensor.is_cpu:
             raise ValueError(f"{name} is on device {tensor.device}; accepted is the CPU")
-        _check_dense(name, tensor)
+        check_dense(**{name: tensor})
         if tensor.dtype != q.dtype:
             raise ValueError(f"{name} has dtype {tensor.dtype}; accepted is q's dtype, {q.dtype}")
     if mask is not None and (not mask.is_cpu or mask.dtype not in (torch.bool, torch.uint8)):
@@ -198,12 +221,12 @@ def _check_tensors(others: dict, q, mask, extras: Extras | None) -> None:
             f"mask is {mask.dtype} on {mask.device}; accepted is torch.bool (or uint8) on the CPU"
         )
     if mask is not None:
-        _check_dense("mask", mask)
+        check_dense(mask=mask)
     for name, tensor in zip(("bias", "alibi", "sink", "prefix", "dropout_seed"), extras or ()):
         if isinstance(tensor, torch.Tensor):
             if not tensor.is_cpu:
                 raise ValueError(f"{name} is on device {tensor.device}; accepted is the CPU")
-            _check_dense(name, tensor)
+            check_dense(**{name: tensor})
 
 
 def _key(extras: Extras) -> tuple:
@@ -236,11 +259,6 @@ def _extra_gradients(call: Call, extras: Extras, needs_bias: bool, needs_sink: b
     call.problem.d_bias.data = d_bias.data_ptr() if needs_bias else None
     call.problem.d_sink = d_sink.data_ptr() if needs_sink else None
     return [d_bias, d_sink]
-
-
-def _check_dense(name: str, tensor) -> None:
-    if tensor.layout is not torch.strided:
-        raise ValueError(f"{name} has layout {tensor.layout}; accepted is torch.strided, a dense tensor")
 
 
 def _with_rows(**tensors):

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <initializer_list>
 #include <string>
 
 namespace fusedattn {
@@ -28,6 +29,24 @@ View read_view(const fusedattn_view& view) {
 }
 
 namespace {
+
+struct Flag {
+  const char* name;
+  std::int32_t value;
+};
+
+Status check_flags(const std::string& where, std::initializer_list<Flag> flags) {
+  for (const Flag& flag : flags)
+    if (flag.value != 0 && flag.value != 1)
+      return Status::invalid(where + flag.name + " is " + std::to_string(flag.value) + "; accepted: 0 (no), 1 (yes)");
+  return {};
+}
+
+Status check_flags(const fusedattn_problem& p) {
+  return check_flags("", {{"mask.whole", p.mask.whole}, {"bias.before_scale", p.bias.before_scale}, {"bias.blocks", p.bias.blocks},
+                          {"alibi.square_root", p.alibi.square_root}, {"alibi.bottom_right", p.alibi.bottom_right},
+                          {"alibi.first_sequence", p.alibi.first_sequence}, {"stats.blocks", p.stats.blocks}});
+}
 
 View read(const fusedattn_view& view) { return read_view(view); }
 
@@ -72,6 +91,7 @@ Status read_problem(const fusedattn_problem* from, Problem& to) {
   if (Status status = read_dtype("dtype", from->dtype, to.dtype); !status.ok()) return status;
   if (from->mask.meaning != FUSEDATTN_NONZERO_HIDES && from->mask.meaning != FUSEDATTN_NONZERO_SHOWS)
     return Status::invalid("mask.meaning is " + std::to_string(from->mask.meaning) + "; accepted: 0 (nonzero hides), 1 (nonzero shows)");
+  if (Status status = check_flags(*from); !status.ok()) return status;
   to.batch = from->batch, to.q_heads = from->q_heads, to.kv_heads = from->kv_heads;
   to.q_len = from->q_len, to.kv_len = from->kv_len, to.dim = from->dim, to.dim_v = from->dim_v;
   to.q_ends = from->q_ends, to.kv_ends = from->kv_ends;
@@ -108,7 +128,13 @@ Status read_merge(const fusedattn_merge_problem* from, Merge& to) {
   to.batch = from->batch, to.heads = from->heads, to.rows = from->rows, to.dim_v = from->dim_v;
   to.q_ends = from->q_ends, to.formula = from->special == FUSEDATTN_MERGE_FORMULA, to.log_sum_exp = from->log_sum_exp != 0;
   to.parts.clear();
-  for (std::int32_t t = 0; t < from->count; ++t) to.parts.push_back({read(from->parts[t].out), read(from->parts[t].stats)});
+  if (Status status = check_flags("result.", {{"stats.blocks", from->result.stats.blocks}}); !status.ok()) return status;
+  for (std::int32_t t = 0; t < from->count; ++t) {
+    const fusedattn_partial& part = from->parts[t];
+    const std::string where = "parts[" + std::to_string(t) + "].";
+    if (Status status = check_flags(where, {{"stats.blocks", part.stats.blocks}}); !status.ok()) return status;
+    to.parts.push_back({read(part.out), read(part.stats)});
+  }
   to.result = {read(from->result.out), read(from->result.stats)};
   return {};
 }

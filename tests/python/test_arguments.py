@@ -4,7 +4,7 @@ import fusedattn
 import numpy
 import pytest
 import torch
-from fusedattn import Alibi, Mask, causal
+from fusedattn import Alibi, Mask, causal, prefix, window
 
 ENDS = torch.tensor([0, 4, 9])
 
@@ -18,6 +18,7 @@ def call(door=torch.from_numpy, **given):
     q, k, v = (given.pop(name, door(array)) for name in "qkv")
     made = [name for name in ("bias", "alibi", "sink") if isinstance(given.get(name), numpy.ndarray)]
     given |= {name: door(given[name]) for name in made}
+    q, k, v = (door(value) if type(value) is numpy.ndarray else value for value in (q, k, v))
     return fusedattn.attention(q, k, v, **given)
 
 
@@ -26,7 +27,24 @@ def ones(*shape, kind="float32"):
 
 
 PACKED = dict(layout="TND")
+OF_PREFIX = causal() | prefix(2)
 BOTH = [
+    (PACKED | dict(q=ones()), ValueError, r"q has shape \(\); layout 'TND' needs 3 dimensions"),
+    (PACKED | dict(q=ones(), heads=2), ValueError, r"q has shape \(\); layout 'TND' needs 3"),
+    (PACKED | dict(q=ones(), bias=ones(9, 9)), ValueError, r"q has shape \(\); layout 'TND'"),
+    (PACKED | dict(k=ones()), ValueError, r"k has shape \(\); layout 'TND' needs 3 dimensions"),
+    (PACKED | dict(cu_seqlens_q=[], mask=OF_PREFIX), ValueError, "cu_seqlens_q begins with nothing"),
+    (dict(q=ones(1, 0, 9, 8)), ValueError, "q has 0 heads of 8 features; accepted is at least 1 of both"),
+    (dict(k=ones(1, 2, 9, 0), q=ones(1, 2, 9, 0)), ValueError, "q has 2 heads of 0 features"),
+    (dict(k=ones(1, 0, 9, 8), v=ones(1, 0, 9, 8)), ValueError, "k has 0 heads of 8 features"),
+    (dict(v=ones(1, 2, 9, 0)), ValueError, "v has 2 heads of 0 features"),
+    (dict(layout="BSH", heads=2, q=ones(1, 9, 0)), ValueError, "q has last dimension 0; accepted is heads"),
+    (dict(return_stats=ones(2)), TypeError, r"return_stats is .*; accepted are True and False"),
+    (dict(return_stats=torch.zeros(2)), TypeError, r"return_stats is tensor.*; accepted are True and False"),
+    (dict(return_stats=1), TypeError, "return_stats is 1; accepted are True and False"),
+    (PACKED | dict(cu_seqlens_q=9, mask=OF_PREFIX), TypeError, "cu_seqlens_q is 9"),
+    (PACKED | dict(heads=2**63), ValueError, "heads is 9223372036854775808; accepted .* within 64"),
+    (PACKED | dict(scale=10**5000), ValueError, "scale is an integer of 16610 bits"),
     (dict(scale="0.5"), TypeError, "scale is '0.5'; accepted is a number"),
     (dict(scale=[1]), TypeError, r"scale is \[1\]"),
     (dict(scale=1j), TypeError, "scale is 1j"),
@@ -88,6 +106,49 @@ def test_tensors_that_are_not_dense(name, form):
         call(**{name: getattr(dense, form)()})
 
 
+FORMS = {
+    "layout torch.sparse_csr": torch.Tensor.to_sparse_csr,
+    "nested": lambda t: torch.nested.nested_tensor([t, t]),
+    "nested jagged": lambda t: torch.nested.nested_tensor([t, t], layout=torch.jagged),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*(Sparse|nested)")
+@pytest.mark.parametrize("name", ["q", "k", "v", "mask", "bias", "alibi", "sink", "cu_seqlens_q"])
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("given", [{}, dict(heads=2), dict(scale=1.0), dict(mask=OF_PREFIX)], ids=str)
+def test_tensors_without_shape_or_strides(name, form, given):
+    dense = torch.ones(9, 9, dtype=torch.bool if name == "mask" else torch.float32)
+    if name == "cu_seqlens_q":
+        given = given | PACKED
+    sentence = f"{name} (has|is a) {form.split(' jagged')[0]}.*accepted is torch.strided"
+    with pytest.raises(ValueError, match=sentence):
+        call(**given | {name: FORMS[form](dense)})
+
+
+@pytest.mark.filterwarnings("ignore:.*(Sparse|nested)")
+@pytest.mark.parametrize("form", FORMS)
+def test_folded_tensors_without_shape_or_strides(form):
+    for name in "qkv":
+        with pytest.raises(ValueError, match=f"{name} (has|is a) .*accepted is torch.strided"):
+            call(layout="BSH", heads=2, **{name: FORMS[form](torch.ones(9, 16))})
+
+
+@pytest.mark.parametrize("ends", [torch.tensor(9), torch.ones(2, 2, dtype=torch.int64)], ids=str)
+@pytest.mark.parametrize("mask", [None, OF_PREFIX], ids=str)
+def test_ends_of_another_rank(ends, mask):
+    with pytest.raises(ValueError, match=r"cu_seqlens_q is torch.int64 of shape .*one dimension"):
+        call(layout="TND", mask=mask, cu_seqlens_q=ends)
+
+
+@pytest.mark.parametrize("place", ["meta", "coo"])
+def test_numbers_that_cannot_be_read(place):
+    unreadable = torch.empty(2, device="meta") if place == "meta" else torch.eye(2).to_sparse()
+    for name, make in (("prefix", prefix), ("shape", lambda value: fusedattn.dropout_mask(value, 0.5, 1))):
+        with pytest.raises(TypeError, match=f"{name} is a Tensor whose numbers cannot be read; accepted"):
+            make(unreadable)
+
+
 def test_masked_arrays():
     masked = numpy.ma.masked_array(numpy.ones((1, 2, 9, 8), numpy.float32))
     for name in "qkv":
@@ -125,6 +186,13 @@ def test_edges_of_a_mask(band, error, sentence):
         Mask(top_left=band)
 
 
+@pytest.mark.parametrize("align", [ones(2), torch.zeros(2), None, ["top-left"]], ids=str)
+def test_alignments_that_are_no_name(align):
+    for make in (causal, lambda align: window(1, 1, align)):
+        with pytest.raises(ValueError, match="align is .*; accepted are 'bottom-right', 'top-left'"):
+            make(align=align)
+
+
 def test_a_mask_of_plain_pairs():
     assert Mask(bottom_right=(None, numpy.int64(0))) == causal()
 
@@ -142,6 +210,7 @@ def test_slopes_that_want_a_gradient():
     ("given", "error", "sentence"),
     [
         (dict(align="centre"), ValueError, "align is 'centre'; accepted are 'bottom-right', 'top-left'"),
+        (dict(align=ones(2)), ValueError, r"align is array\(.*\); accepted are 'bottom-right', 'top-left'"),
         (dict(square_root=1), TypeError, "square_root is 1; accepted are True and False"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

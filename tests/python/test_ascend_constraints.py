@@ -107,6 +107,7 @@ REFUSED = [
     ("probability.range", TILING, TILING, bnsd(keep_prob=1e-50), "keep_prob is 1e-50"),
     ("probability.range", TILING, TILING, bnsd(keep_prob=-0.5), "keep_prob is -0.5"),
     ("probability.range", TILING, TILING, bnsd(keep_prob=float("nan")), "keep_prob is nan"),
+    ("scale.range", TILING, TILING, bnsd(scale_value=3e38), "scale.* is 3e\\+38; accepted: numbers from -2.3e38 to"),
     ("heads.query", TILING, TILING, bsh(query=operand(2, 37, 163)), "query has hidden size 163"),
     ("heads.key", TILING, TILING, bsh(key=operand(2, 53, 90)), "key has hidden size 90"),
     ("heads.value", TILING, TILING, bsh(value=operand(2, 53, 49)), "value has hidden size 49"),
@@ -192,6 +193,9 @@ REFUSED = [
     ("pse.slopes", TILING, TILING, bnsd(Skv=37, pse_type=2, real_shift=operand(1, 4, dtype="float32")), "with pse_type 2"),
     ("pse.lengths", TILING, TILING, bnsd(pse_type=2, real_shift=operand(4, dtype="float32")), "q length 37"),
     ("pse.lengths", TILING, TILING, tnd(pse_type=3, real_shift=operand(4, dtype="float32")), "sequence 0 has q length 5"),
+    ("pse.range", TILING, TILING, bnsd(
+        Skv=37, pse_type=2, real_shift=operand(4, dtype="float32"), q_start_idx=(2**52 + 1,), kv_start_idx=(0,)),
+     r"q_start_idx\[0\] is 4503599627370497; accepted: -2\^52 to 2\^52"),
     ("pse.starts", TILING, TILING, tnd(
         q=(5, 37), kv=(7, 39), pse_type=2, real_shift=operand(4, dtype="float32"), atten_mask=COMPRESSED, sparse_mode=8,
         q_start_idx=(3,), kv_start_idx=(2,)), "q_start_idx is 3, kv_start_idx is 2"),

@@ -136,9 +136,9 @@ REFUSED = [
     (
         dict(dropout_p=0.5, dropout_seed=1.5),
         TypeError,
-        "dropout_seed is 1.5; accepted is an integer of 64 bits",
+        "dropout_seed is 1.5; accepted is an integer",
     ),
-    (dict(dropout_p=0.5, dropout_seed=2**64), ValueError, "dropout_seed is 18446744073709551616"),
+    (dict(dropout_p=0.5, dropout_seed=2**64), ValueError, "dropout_seed is 18446744073709551616; .* within 64"),
     (dict(dropout_seed="a"), TypeError, "dropout_seed is 'a'"),
     (
         dict(dropout_p=0.5, dropout_seed=(1, 2, 3)),
@@ -168,8 +168,15 @@ def test_masks_that_are_refused():
         dropout_mask((3, -2), 0.1, 0)
     with pytest.raises(ValueError, match="dropout_p is 1.5"):
         dropout_mask((3,), 1.5, 0)
-    with pytest.raises(TypeError, match="dropout_seed is None"):
+    with pytest.raises(TypeError, match="seed is None"):
         dropout_mask((3,), 0.5, None)
+    with pytest.raises(TypeError, match="^offset is 'x'; accepted is an integer$"):
+        dropout_mask((3,), 0.5, 1, "x")
+    with pytest.raises(ValueError, match="^seed is 18446744073709551616; accepted is an integer within"):
+        dropout_mask((3,), 0.5, 2**64)
+    for shape in ((2**40, 2**40), (0, 2**62, 4)):
+        with pytest.raises(ValueError, match=r"shape is \(.*\); accepted are at most 2\^63 - 1 elements"):
+            dropout_mask(shape, 0.5, 1)
 
 
 def test_the_mean_of_many_draws_is_the_attention_without():

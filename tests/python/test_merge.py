@@ -93,6 +93,20 @@ def test_a_compiled_call_is_the_call():
     assert all(torch.equal(a, b) for a, b in zip(compiled(parts), fusedattn.merge(parts)))
 
 
+def nested(tensor):
+    return torch.nested.nested_tensor(list(tensor))
+
+
+def test_the_operator_refuses_tensors_of_two_devices():
+    out, m = torch.ones(1, 2, 5, 8), torch.ones(1, 2, 5)
+    parts = dict(out=[out, out], max=[m, m], sum=[m, m])
+    for name, (first, second) in parts.items():
+        with pytest.raises(ValueError, match=rf"{name}\[1\] is on device meta and out\[0\] on cpu"):
+            mixed = parts | {name: [first, second.to("meta")]}
+            torch.ops.fusedattn.merge(*mixed.values(), None, "BNSD", "rows", False)
+
+
+@pytest.mark.filterwarnings("ignore:.*nested")
 @pytest.mark.parametrize(
     "change, error, sentence",
     [
@@ -110,6 +124,10 @@ def test_a_compiled_call_is_the_call():
         (lambda out, m, s: ([(out.double(), m, s)], {}), ValueError, "out has dtype torch.float64"),
         (lambda out, m, s: ([(out, m, s.half())], {}), ValueError, r"parts\[0\] sum has dtype torch.float16"),
         (lambda out, m, s: ([(out, m, s), (out.half(), m, s)], {}), ValueError, r"parts\[1\] out has dtype"),
+        (lambda out, m, s: ([(out, m, s.to_sparse())], {}), ValueError, r"parts\[0\] sum has layout torch.sparse_coo"),
+        (lambda out, m, s: ([(nested(out), m, s)], {}), ValueError, r"parts\[0\] out is a nested tensor"),
+        (lambda out, m, s: (nested(out), {}), TypeError, "parts is a Tensor; accepted is a list of tuples"),
+        (lambda out, m, s: ([(out, m.to("meta"), s)], {}), ValueError, r"parts\[0\] max is on device meta and"),
         (lambda out, m, s: ([(out.requires_grad_(), m, s)], {}), NotImplementedError, r"parts\[0\] out requires grad"),
     ],
 )

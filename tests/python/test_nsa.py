@@ -321,7 +321,11 @@ def test_arrays(dtype):
         ({"block": 4.0}, TypeError, "block is 4.0"),
         ({"stride": 5}, ValueError, "stride is 5"),
         ({"stride": 0}, ValueError, "stride is 0"),
-        ({"input": torch.ones(20, 2, 3).to_sparse()}, (ValueError, NotImplementedError), "sparse|Sparse"),
+        ({"input": torch.ones(20, 2, 3).to_sparse()}, ValueError, "input has layout torch.sparse_coo"),
+        ({"weight": torch.ones(4, 2).to_sparse()}, ValueError, "weight has layout torch.sparse_coo"),
+        ({"input": torch.ones(20, 2, 3).to_mkldnn()}, ValueError, "input has layout torch._mkldnn"),
+        ({"weight": torch.ones(4, 2, device="meta")}, ValueError, "weight is on device meta"),
+        ({"ends": torch.empty(2, device="meta")}, TypeError, "ends is a Tensor whose numbers cannot be read"),
     ],
 )
 def test_refusals(change, error, match):

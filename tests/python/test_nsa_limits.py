@@ -4,6 +4,7 @@ import inspect
 import re
 from pathlib import Path
 
+import numpy
 import pytest
 import torch
 from fusedattn.like.nsa_checks import LIMITS, Call, Seen, first_refusal
@@ -145,6 +146,62 @@ def test_what_is_no_cpu_tensor():
     for bad in ("text", [1.0], torch.ones(64, 4, 32).half().to_sparse()):
         with pytest.raises(RuntimeError, match="input "):
             npu_nsa_compress(bad, weight, 32, 32, actual_seq_len=[64])
+
+
+class Sixteen:
+    """An integer by its __index__ alone."""
+
+    def __index__(self):
+        return 16
+
+
+NO_INTEGERS = [
+    numpy.arange(3),
+    numpy.array(["a"]),
+    torch.zeros(2, dtype=torch.complex64),
+    torch.zeros((), device="meta"),
+    torch.eye(2).to_sparse(),
+    int,
+    None,
+    True,
+]
+
+
+def doors():
+    """Both functions as functions of changes to their arguments, for one sequence of 64 tokens."""
+    weight, input, grad = torch.ones(16, 4).half(), torch.ones(64, 4, 32).half(), torch.ones(4, 4, 32).half()
+    given = dict(input=input, weight=weight, compress_block_size=16, compress_stride=16, actual_seq_len=[64])
+    yield lambda **change: npu_nsa_compress(**given | change)
+    yield lambda **change: npu_nsa_compress_grad(**given | dict(grad=grad) | change)
+
+
+@pytest.mark.parametrize("value", NO_INTEGERS, ids=str)
+def test_sizes_that_are_no_integers(value):
+    for door in doors():
+        for name in ("compress_block_size", "compress_stride"):
+            with pytest.raises(RuntimeError, match=f"(?s){name} is .*; accepted is an integer"):
+                door(**{name: value})
+
+
+@pytest.mark.parametrize("sixteen", [Sixteen(), numpy.int32(16), torch.tensor(16)], ids=type)
+def test_sizes_that_are_integers(sixteen):
+    for door in doors():
+        wanted, found = door(), door(compress_block_size=sixteen, compress_stride=sixteen)
+        for a, b in zip(wanted, found, strict=True):
+            assert torch.equal(a, b)
+
+
+@pytest.mark.filterwarnings("ignore:.*nested")
+def test_tensors_of_two_devices_or_without_shape():
+    forward, backward = doors()
+    weight, grad = torch.ones(16, 4).half(), torch.ones(4, 4, 32).half()
+    for door in (forward, backward):
+        with pytest.raises(RuntimeError, match="weight is on device meta; accepted is input's, cpu"):
+            door(weight=weight.to("meta"))
+        with pytest.raises(RuntimeError, match="weight is a nested tensor"):
+            door(weight=torch.nested.nested_tensor(list(weight)))
+    with pytest.raises(RuntimeError, match="^grad is on device meta; accepted is input's, cpu"):
+        backward(grad=grad.to("meta"))
 
 
 def test_signatures():

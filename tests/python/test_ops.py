@@ -269,6 +269,9 @@ CONTRADICTING = [
     (("TND", (3, 2, 8), (5, 2, 8)), {}, "cu_seqlens_q is None with layout 'TND'"),
     (("TND", (3, 2, 8), (5, 2, 8)), dict(cu_seqlens_q=(2,)), "cu_seqlens_k is None"),
     (("TND", (3, 2, 8), (5, 2, 8)), dict(cu_seqlens_k=(2,)), "cu_seqlens_q is None"),
+    (("TND", (3, 2, 8), (5, 2, 8)), dict(cu_seqlens_q=(), cu_seqlens_k=(2,)), "cu_seqlens_q is .*one dim"),
+    (("TND", (), (5, 2, 8)), dict(cu_seqlens_q=(2,), cu_seqlens_k=(2,)), "q has shape"),
+    (("BNSD", (1, 0, 3, 8), (1, 2, 5, 8)), {}, "q has 0 heads"),
 ]
 
 

@@ -196,6 +196,36 @@ def test_fake_and_meta_tensors():
         fusedattn.attention(q, q, q, mask=prefix([1, 2, 3]))
 
 
+def moved(values, index):
+    return [t.to("meta") if i == index else t for i, t in enumerate(values)]
+
+
+@pytest.mark.parametrize("name", ["all", "all packed"])
+def test_operators_refuse_tensors_of_two_devices(name):
+    leaves, held, terms, asked = sample(name)
+    inputs = [*detached(leaves), *held]
+    names = ["q", "k", "v", "mask", "cu_seqlens_q", "cu_seqlens_k"]
+    extras = ["bias", "alibi", "sink", "prefix", "dropout_seed"]
+    asked = detached(asked)
+    results = operators().forward(*inputs, *terms, *asked)
+    needs = [True] * 5
+    given = [results[0], *inputs[:3], *results, *held]
+    names_of_given = ["d_out", "q", "k", "v", "out", "max", "sum", *names[3:]]
+    for index in [i for i, t in enumerate(inputs) if t is not None and i > 0]:
+        with pytest.raises(ValueError, match=f"{names[index]} is on device meta and q on cpu"):
+            operators().forward(*moved(inputs, index), *terms, *asked)
+    for index, extra in enumerate(extras):
+        with pytest.raises(ValueError, match=f"{extra} is on device meta and q on cpu; accepted is one"):
+            operators().forward(*inputs, *terms, *moved(asked, index))
+        with pytest.raises(ValueError, match=f"{extra} is on device meta and q on cpu; accepted is one"):
+            operators().backward(*given, *terms, needs, *moved(asked, index))
+    for index in [i for i, t in enumerate(given) if t is not None and i != 1]:
+        with pytest.raises(ValueError, match=f"{names_of_given[index]} is on device meta and q on cpu"):
+            operators().backward(*moved(given, index), *terms, needs, *asked)
+    with pytest.raises(ValueError, match="k is on device cpu and q on meta"):
+        operators().forward(*moved(inputs, 0), *terms, *asked)
+
+
 @pytest.mark.filterwarnings("ignore:There is a performance drop")
 def test_vmap():
     x, bias = golden.draw(3, 1, 2, 4, 5), golden.draw(3, 4, 4)

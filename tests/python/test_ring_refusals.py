@@ -111,7 +111,10 @@ def tensors(packed=False):
 
 
 @pytest.mark.parametrize("name", TENSORS)
-@pytest.mark.parametrize("value", [None, [1.0], torch.ones(6, 3, 8).to_sparse()])
+@pytest.mark.parametrize(
+    "value",
+    [None, [1.0], torch.ones(6, 3, 8).to_sparse(), torch.nested.nested_tensor([torch.ones(3, 8)] * 6)],
+)
 def test_what_is_no_dense_tensor(name, value):
     with pytest.raises(RuntimeError, match=f"{name} (is|has layout)"):
         npu_ring_attention_update(**tensors() | {name: value})
@@ -158,3 +161,12 @@ def test_attention_update_refuses():
     outs[0].requires_grad_()
     with pytest.raises(NotImplementedError, match=r"local_out\[0\] requires grad"):
         npu_attention_update(lse, outs, 0)
+
+
+@pytest.mark.parametrize("name, index", [("lse", 1), ("local_out", 0), ("local_out", 1)])
+def test_attention_update_of_two_devices(name, index):
+    given = {"lse": [torch.ones(4)] * 2, "local_out": [torch.ones(4, 8)] * 2}
+    given[name] = list(given[name])
+    given[name][index] = given[name][index].to("meta")
+    with pytest.raises(RuntimeError, match=rf"{name}\[{index}\] is on device meta; accepted is cpu"):
+        npu_attention_update(**given, update_type=1)

@@ -8,6 +8,7 @@ A door says what it was given, framework-free, and asks for the first limit that
     )
     refusal = first_refusal(call)          # None, or Refusal(name, kind, sentence)
     ends = call.ends()                     # the cumulative ends as a list of ints, once nothing is refused
+    block, stride = call.block(), call.stride()     # as ints
 
 tensors: by argument name, in the order of the signature: "input" and "weight", for the gradient "grad" too; None
     for a tensor that is missing. Dtype names are those of NumPy and torch: "float16", "bfloat16", "float32".
@@ -24,6 +25,8 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable
 from typing import Any, NamedTuple
+
+from ..numerals import shown
 
 DTYPES = ("float16", "bfloat16", "float32")
 MOST_HEADS, MOST_DIM, MOST_BLOCK, STEP = 128, 256, 128, 16
@@ -63,9 +66,15 @@ class Call(NamedTuple):
             return [self.tensors["input"].shape[0]]
         return [operator.index(end) for end in self.actual_seq_len]
 
+    def block(self) -> int:
+        return operator.index(self.compress_block_size)
+
+    def stride(self) -> int:
+        return operator.index(self.compress_stride)
+
     def grad_shape(self) -> tuple[int, ...]:
         """The shape of the output, and so of its gradient."""
-        ends, block, stride = self.ends(), self.compress_block_size, self.compress_stride
+        ends, block, stride = self.ends(), self.block(), self.stride()
         lengths = [end - begin for begin, end in zip([0, *ends], ends)]
         rows = sum((length - block) // stride + 1 for length in lengths if length >= block)
         return (rows, *self.tensors["input"].shape[1:])
@@ -92,7 +101,11 @@ def first_refusal(call: Call) -> Refusal | None:
 
 
 def _is_integer(value) -> bool:
-    return not isinstance(value, bool) and hasattr(value, "__index__")
+    try:
+        operator.index(value)
+    except (TypeError, ValueError, RuntimeError):  # arrays and torch tensors have an __index__ that may fail
+        return False
+    return not isinstance(value, bool)
 
 
 def _missing_tensor(call):
@@ -158,33 +171,32 @@ def _empty(call):
 
 
 def _block_range(call):
-    if not STEP <= call.compress_block_size <= MOST_BLOCK:
-        return _size_sentence("compress_block_size", call.compress_block_size, MOST_BLOCK)
+    if not STEP <= call.block() <= MOST_BLOCK:
+        return _size_sentence("compress_block_size", call.block(), MOST_BLOCK)
 
 
 def _block_multiple(call):
-    if call.compress_block_size % STEP:
-        return _size_sentence("compress_block_size", call.compress_block_size, MOST_BLOCK)
+    if call.block() % STEP:
+        return _size_sentence("compress_block_size", call.block(), MOST_BLOCK)
 
 
 def _stride_range(call):
-    block, stride = call.compress_block_size, call.compress_stride
+    block, stride = call.block(), call.stride()
     if not STEP <= stride <= block:
         return _size_sentence("compress_stride", stride, f"compress_block_size = {block}")
 
 
 def _stride_multiple(call):
-    block, stride = call.compress_block_size, call.compress_stride
-    if stride % STEP:
-        return _size_sentence("compress_stride", stride, f"compress_block_size = {block}")
+    if call.stride() % STEP:
+        return _size_sentence("compress_stride", call.stride(), f"compress_block_size = {call.block()}")
 
 
 def _size_sentence(name: str, size: int, most) -> str:
-    return f"{name} is {size}; accepted are multiples of {STEP} from {STEP} to {most}"
+    return f"{name} is {shown(size)}; accepted are multiples of {STEP} from {STEP} to {most}"
 
 
 def _weight_shape(call):
-    shape, wanted = call.tensors["weight"].shape, (call.compress_block_size, call.tensors["input"].shape[1])
+    shape, wanted = call.tensors["weight"].shape, (call.block(), call.tensors["input"].shape[1])
     if tuple(shape) != wanted:
         return f"weight has shape {list(shape)}; accepted is {list(wanted)}, [compress_block_size, N]"
 

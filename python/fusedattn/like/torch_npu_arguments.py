@@ -36,15 +36,28 @@ def reals(function: str, **given) -> tuple:
     return tuple(read(function, real, name, value) for name, value in given.items())
 
 
+def present(function: str, name: str, value):
+    """The value, which may not be None."""
+    if value is None:
+        fail(function, f"{name} is None; accepted: a list of integers")
+    return value
+
+
 def listed(function: str, name: str, value) -> tuple[int, ...] | None:
     """A list of integers from 0 on as a tuple; None stays None."""
-    return None if value is None else tuple(read(function, integers, name, value))
+    if value is None:
+        return None
+    if isinstance(value, torch.Tensor):
+        check_holds_numbers(function, name, value)
+    return tuple(read(function, integers, name, value))
 
 
 def signed(function: str, name: str, value) -> tuple[int, ...] | None:
     """As listed, of integers of either sign."""
     if value is None:
         return None
+    if isinstance(value, torch.Tensor):
+        check_holds_numbers(function, name, value)
     given = value.tolist() if hasattr(value, "tolist") else value
     if not isinstance(given, (list, tuple)):
         fail(function, f"{name} is {value!r}; accepted: a list of integers")
@@ -62,25 +75,55 @@ def check_layouts(function: str, input_layout, softmax_layout) -> str:
     layout = input_layout.upper() if isinstance(input_layout, str) else None
     if layout not in LAYOUTS:
         fail(function, f"input_layout is {input_layout!r}; accepted: {', '.join(LAYOUTS)}")
-    if softmax_layout not in ("", "TND"):
+    if not isinstance(softmax_layout, str) or softmax_layout not in ("", "TND"):
         fail(function, f"softmax_layout is {softmax_layout!r}; accepted: '', 'TND'")
     if softmax_layout == "TND" and layout != "TND":
         fail(function, f"softmax_layout is 'TND' with input_layout {layout}; accepted: with TND alone")
     return layout
 
 
+def form(tensor: torch.Tensor) -> str | None:
+    """How a tensor lies in memory where that is not densely, in a word; None for a dense one."""
+    if tensor.layout is not torch.strided:
+        return str(tensor.layout)
+    if tensor.is_nested:
+        return "torch.strided, nested"
+    return "torch.strided, quantized" if tensor.is_quantized else None
+
+
+def check_form(function: str, name: str, tensor: torch.Tensor) -> None:
+    found = form(tensor)
+    if found is not None:
+        fail(function, f"{name} has layout {found}; accepted: torch.strided, a dense tensor")
+
+
+def check_holds_numbers(function: str, name: str, value) -> None:
+    """A tensor given as a list of integers can be read."""
+    if not isinstance(value, torch.Tensor):
+        return
+    check_form(function, name, value)
+    if value.device.type == "meta":
+        fail(function, f"{name} is on device meta, where it has no numbers; accepted: a list of integers")
+
+
 def check_tensors(function: str, needed: dict, optional: dict) -> None:
-    """Tensors are dense tensors of the CPU, and those of `needed` are there."""
+    """Tensors are dense, all on the CPU or, to be traced, all on meta; those of `needed` are there."""
+    place = first = None
     for name, tensor in {**needed, **optional}.items():
         if tensor is None and name in optional:
             continue
         if not isinstance(tensor, torch.Tensor):
             also = "None or " if name in optional else ""
             fail(function, f"{name} is a {type(tensor).__name__}; accepted: {also}a torch tensor")
-        if tensor.device.type not in ("cpu", "meta"):
-            fail(function, f"{name} is on device {tensor.device}; accepted: the CPU")
-        if tensor.layout is not torch.strided:
-            fail(function, f"{name} has layout {tensor.layout}; accepted: torch.strided, a dense tensor")
+        device = tensor.device
+        if place is None:
+            place, first = device, name
+            if device.type not in ("cpu", "meta"):
+                fail(function, f"{name} is on device {device}; accepted: the CPU")
+        elif device != place:
+            fail(function, f"{name} is on device {device}; accepted: that of {first}, {place}")
+        if tensor.layout is not torch.strided or tensor.is_nested or tensor.is_quantized:
+            check_form(function, name, tensor)
 
 
 def check_ranks(function: str, **given) -> None:

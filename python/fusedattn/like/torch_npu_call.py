@@ -32,9 +32,7 @@ class Call(NamedTuple):
         )
 
     def end_tensors(self):
-        return tuple(
-            torch.tensor(end, dtype=torch.int64) if isinstance(end, tuple) else end for end in self.ends
-        )
+        return tuple(ops.int64(end, self.inputs.query.device) for end in self.ends)
 
     def numels(self) -> int:
         """The number of scores."""
@@ -63,7 +61,7 @@ def read(
         besides.
     """
     layout = arguments.check_layouts(function, input_layout, words["softmax_layout"])
-    _check_tensors(function, inputs, saved or {})
+    _check_tensors(function, inputs, saved or {}, words)
     scale = "scale" if "scale" in words else "scale_value"
     scale_value, keep_prob = arguments.reals(function, **{name: words[name] for name in (scale, "keep_prob")})
     tokens = ("pre_tokens", "next_tokens") if version == 2 else ("pre_tockens", "next_tockens")
@@ -92,13 +90,16 @@ def read(
     return Call(function, inputs, terms, _ends(function, version, layout, words))
 
 
-def _check_tensors(function: str, inputs: Inputs, saved: dict) -> None:
+def _check_tensors(function: str, inputs: Inputs, saved: dict, words: dict) -> None:
     names = {"real_shift": "pse", "drop_mask": "dropout_mask"}
     optional = {names.get(name, name): tensor for name, tensor in inputs._asdict().items()}
     needed = {name: optional.pop(name) for name in ("query", "key", "value")}
     if saved:
         needed["dy"] = saved["dy"]
         optional |= {name: tensor for name, tensor in saved.items() if name != "dy"}
+    for name in Ends._fields:
+        if isinstance(words[name], torch.Tensor):
+            optional[name] = words[name]
     arguments.check_tensors(function, needed, optional)
     ropes = {name: optional[name] for name in ("query_rope", "key_rope")}
     arguments.check_ranks(function, **needed, **ropes)
@@ -111,9 +112,9 @@ def _statistics_layout(version: int, softmax_layout: str, sink: bool) -> str:
 
 def _ends(function: str, version: int, layout: str, words: dict) -> tuple:
     ends = {}
-    for name in ("actual_seq_qlen", "actual_seq_kvlen"):
+    for name in Ends._fields:
         given = words[name]
-        unknown = isinstance(given, torch.Tensor) and not ops.nobody_looks_on((given,))
+        unknown = isinstance(given, torch.Tensor) and not (ops.nobody_watches((given,)) and given.is_cpu)
         ends[name] = given if unknown else arguments.listed(function, name, given)
     if not any(isinstance(end, torch.Tensor) for end in ends.values()):
         arguments.check_sequences(function, layout, MOST_TOKENS if version == 2 else None, **ends)
@@ -125,26 +126,41 @@ def forward_with_integers(call: Call, seed, offset):
     inputs, terms, function = call.inputs, call.terms, call.function
     seed, offset = arguments.numbers(function, seed=seed, offset=offset)
     drawn = ops.drops(inputs, terms) and seed == 0 and offset == 0
-    if call.known():
-        seed = ops.draw_seed() if drawn else seed
+    known, device = call.known(), inputs.query.device
+    if drawn and (known or device.type == "meta"):
+        seed, drawn = int(ops.draw_seed("cpu")), False
+    if known:
         outputs = ops.eager_forward(inputs, Ends(*call.ends), terms, seed, offset)
     else:
-        given = None if drawn else torch.tensor([seed], dtype=torch.int64)
-        start = torch.tensor([offset], dtype=torch.int64)
-        *outputs, used, _ = ops.watched_forward(inputs, call.end_tensors(), terms, given, start)
-        seed = int(used.item()) if drawn else seed
+        for name, ends in zip(Ends._fields, call.ends):
+            arguments.check_holds_numbers(function, name, ends)
+        given = ops.draw_seed(device) if drawn else ops.int64(seed, device)
+        start = ops.int64(offset, device)
+        *outputs, _, _ = ops.watched_forward(inputs, call.end_tensors(), terms, given, start)
+        seed = _drawn_integer(function, given) if drawn else seed
     return *outputs, inputs.query.new_empty(0), seed, offset, call.numels()
+
+
+def _drawn_integer(function: str, seed: torch.Tensor) -> int:
+    if not torch.compiler.is_compiling() and torch._C._functorch.is_batchedtensor(seed):
+        arguments.fail(
+            function,
+            "seed is drawn for each sample with torch.vmap's randomness 'different', but returned as one"
+            " integer; accepted: randomness 'same', a seed, or npu_fusion_attention_v3",
+        )
+    return int(seed.item())
 
 
 def forward_with_tensors(call: Call):
     """The six results of npu_fusion_attention_v3."""
     inputs, terms = call.inputs, call.terms
     if call.known():
-        seed = ops.draw_seed() if ops.drops(inputs, terms) else 0
+        seed = int(ops.draw_seed("cpu")) if ops.drops(inputs, terms) else 0
         outputs = ops.eager_forward(inputs, Ends(*call.ends), terms, seed, 0)
-        numbers = torch.tensor([seed], dtype=torch.int64), torch.tensor([0], dtype=torch.int64)
+        numbers = ops.int64(seed, "cpu"), ops.int64(0, "cpu")
     else:
-        *outputs, seed, offset = ops.watched_forward(inputs, call.end_tensors(), terms, None, None)
+        drawn = ops.draw_seed(inputs.query.device) if ops.drops(inputs, terms) else None
+        *outputs, seed, offset = ops.watched_forward(inputs, call.end_tensors(), terms, drawn, None)
         numbers = seed, offset
     return *outputs, inputs.query.new_empty(0), *numbers
 
@@ -158,7 +174,7 @@ def backward(call: Call, saved: Saved, seed, offset):
             return score.backward(
                 call.inputs, saved, Ends(*call.ends), call.terms, needs, int(seed), int(offset)
             )
-    tensors = [n if isinstance(n, torch.Tensor) else torch.tensor([n], dtype=torch.int64) for n in numbers]
+    tensors = [ops.int64(n, call.inputs.query.device) for n in numbers]
     given = (True, True, True, *(call.inputs[i] is not None for i in (3, 4, 8)))
     gradients = torch.ops.fusedattn.npu_score_grad(
         *call.inputs, *saved, *call.end_tensors(), *tensors, *call.terms, list(needs)

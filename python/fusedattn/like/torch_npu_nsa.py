@@ -3,6 +3,7 @@
 import torch
 
 from .. import nsa_ops
+from ..problem import check_dense
 from .nsa_checks import Call, Seen, first_refusal
 
 __all__ = ["npu_nsa_compress", "npu_nsa_compress_grad"]
@@ -22,8 +23,9 @@ def npu_nsa_compress(input, weight, compress_block_size, compress_stride, *, act
 
     Raises RuntimeError for what the device refuses; nsa_checks.LIMITS lists it.
     """
-    ends = _checked({"input": input, "weight": weight}, compress_block_size, compress_stride, actual_seq_len)
-    return nsa_ops.compress(input, weight, ends, compress_block_size, compress_stride)
+    tensors = {"input": input, "weight": weight}
+    windows = _checked(tensors, compress_block_size, compress_stride, actual_seq_len)
+    return nsa_ops.compress(input, weight, *windows)
 
 
 def npu_nsa_compress_grad(grad, input, weight, compress_block_size, compress_stride, *, actual_seq_len=None):
@@ -36,19 +38,23 @@ def npu_nsa_compress_grad(grad, input, weight, compress_block_size, compress_str
     Raises RuntimeError for what the device refuses; nsa_checks.LIMITS lists it.
     """
     tensors = {"grad": grad, "input": input, "weight": weight}
-    ends = _checked(tensors, compress_block_size, compress_stride, actual_seq_len)
-    return nsa_ops.backward(grad, input, weight, ends, compress_block_size, compress_stride)
+    windows = _checked(tensors, compress_block_size, compress_stride, actual_seq_len)
+    return nsa_ops.backward(grad, input, weight, *windows)
 
 
-def _checked(tensors: dict, block, stride, actual_seq_len) -> list[int]:
-    """The ends of the sequences, once nothing is refused."""
+def _checked(tensors: dict, block, stride, actual_seq_len) -> tuple[list[int], int, int]:
+    """The ends of the sequences, block and stride, once nothing is refused."""
     call = Call(
         {name: _seen(name, tensor) for name, tensor in tensors.items()}, block, stride, actual_seq_len
     )
     refusal = first_refusal(call)
     if refusal is not None:
         raise RuntimeError(refusal.sentence)
-    return call.ends()
+    device = tensors["input"].device
+    for name, tensor in tensors.items():
+        if tensor.device != device:
+            raise RuntimeError(f"{name} is on device {tensor.device}; accepted is input's, {device}")
+    return call.ends(), call.block(), call.stride()
 
 
 def _seen(name: str, tensor) -> Seen | None:
@@ -58,6 +64,8 @@ def _seen(name: str, tensor) -> Seen | None:
         raise RuntimeError(f"{name} is a {type(tensor).__name__}; accepted is a torch tensor")
     if tensor.device.type not in ("cpu", "meta"):
         raise RuntimeError(f"{name} is on device {tensor.device}; accepted is the CPU")
-    if tensor.layout is not torch.strided:
-        raise RuntimeError(f"{name} has layout {tensor.layout}; accepted is torch.strided, a dense tensor")
+    try:
+        check_dense(**{name: tensor})
+    except ValueError as refusal:
+        raise RuntimeError(str(refusal)) from None
     return Seen(tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."))

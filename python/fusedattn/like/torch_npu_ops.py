@@ -10,6 +10,7 @@ dk_rope, dsink, empty where there is none.
 import torch
 
 from .. import derivatives
+from . import torch_npu_arguments as arguments
 from . import torch_npu_score as score
 from .ascend import dropout_bits
 from .ascend.facts import LANES
@@ -40,13 +41,21 @@ _library.define(
     "npu_dropout_bits(Tensor like, SymInt count, float keep_prob, SymInt seed, SymInt offset) -> Tensor"
 )
 
+_INTEGERS = frozenset((torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8))
 _COUNT = len(Inputs._fields)
 _PLAIN = frozenset((torch.Tensor, torch.nn.Parameter, type(None)))
 
 
-def draw_seed() -> int:
-    """One draw from torch's default generator, which torch.manual_seed governs."""
-    return int(torch.empty((), dtype=torch.int64, device="cpu").random_())
+def draw_seed(device) -> torch.Tensor:
+    """int64 [1]: one draw from torch's default generator, which torch.manual_seed governs, and torch.vmap."""
+    return torch.randint(0, 2**63 - 1, (1,), device=device)
+
+
+def int64(given, device):
+    """An integer or several as an int64 tensor; a tensor and None as they are."""
+    if given is None or isinstance(given, torch.Tensor):
+        return given
+    return torch.tensor([given] if isinstance(given, int) else given, dtype=torch.int64, device=device)
 
 
 def drops(inputs: Inputs, terms: Terms) -> bool:
@@ -55,11 +64,17 @@ def drops(inputs: Inputs, terms: Terms) -> bool:
 
 
 def nobody_looks_on(tensors) -> bool:
-    """Whether these are ordinary CPU tensors and no compiler, tracer, dispatch mode or transform watches."""
+    """Whether nobody watches and CPU memory holds these tensors' very numbers."""
+    return nobody_watches(tensors) and all(
+        t is None or (t.is_cpu and not t.is_neg() and not t._is_zerotensor()) for t in tensors
+    )
+
+
+def nobody_watches(tensors) -> bool:
+    """Whether these are ordinary tensors and no compiler, tracer, dispatch mode or transform watches."""
     return (
         not torch.compiler.is_compiling()
         and _PLAIN.issuperset(map(type, tensors))
-        and all(t is None or (t.is_cpu and not t.is_neg() and not t._is_zerotensor()) for t in tensors)
         and torch._C._len_torch_dispatch_stack() == 0
         and torch._C._functorch.maybe_current_level() is None
         and torch._C._get_tracing_state() is None
@@ -85,8 +100,8 @@ class _Score(torch.autograd.Function):
     """npu_score for ordinary tensors, without the dispatcher."""
 
     @staticmethod
-    def forward(ctx, *arguments):
-        inputs, (ends, terms, seed, offset) = Inputs(*arguments[:_COUNT]), arguments[_COUNT:]
+    def forward(ctx, *given):
+        inputs, (ends, terms, seed, offset) = Inputs(*given[:_COUNT]), given[_COUNT:]
         output = score.forward(inputs, ends, terms, seed, offset)
         ctx.save_for_backward(*inputs, *output)
         ctx.words = ends, terms, seed, offset
@@ -100,10 +115,15 @@ class _Score(torch.autograd.Function):
             return (None,) * (_COUNT + 4)
         if torch.is_grad_enabled():
             _refuse_second_derivative()
-        inputs, (out, row_max, row_sum) = Inputs(*ctx.saved_tensors[:_COUNT]), ctx.saved_tensors[_COUNT:]
-        ends, terms, seed, offset = ctx.words
-        needs, saved = _needs(ctx), Saved(dy, row_max, row_sum, out)
-        gradients = score.backward(inputs, saved, ends, terms, needs, seed, offset)
+        kept = ctx.saved_tensors  # read once: checkpoints give them once
+        inputs, (out, row_max, row_sum) = Inputs(*kept[:_COUNT]), kept[_COUNT:]
+        saved = Saved(dy, row_max, row_sum, out)
+        ends, terms, *stream = ctx.words
+        if nobody_looks_on((dy,)):
+            gradients = score.backward(inputs, saved, ends, terms, _needs(ctx), *stream)
+        else:
+            numbers = (int64(n, dy.device) for n in (*ends, *stream))
+            gradients = torch.ops.fusedattn.npu_score_grad(*inputs, *saved, *numbers, *terms, _needs(ctx))
         return *_placed(ctx, inputs, gradients), None, None, None, None
 
 
@@ -122,10 +142,11 @@ def _placed(ctx, inputs: Inputs, gradients) -> tuple:
     return tuple(gradient if need else None for gradient, need in zip(every, ctx.needs_input_grad))
 
 
-def _read(arguments, saved_count: int = 0):
+def _read(given, saved_count: int = 0):
     """(inputs, saved, ends, seed, offset, terms, the rest) of an operator's arguments."""
-    inputs, rest = Inputs(*arguments[:_COUNT]), arguments[_COUNT:]
+    inputs, rest = Inputs(*given[:_COUNT]), given[_COUNT:]
     saved, rest = rest[:saved_count], rest[saved_count:]
+    _check_lengths(rest[:2])
     ends = Ends(*(None if t is None else tuple(t.tolist()) for t in rest[:2]))
     seed, offset = (None if t is None else int(t) for t in rest[2:4])
     terms, rest = rest[4 : 4 + len(Terms._fields)], rest[4 + len(Terms._fields) :]
@@ -140,23 +161,45 @@ def _read(arguments, saved_count: int = 0):
     )
 
 
-def _run_forward(*arguments):
-    inputs, _, ends, seed, offset, terms, _ = _read(arguments)
+def _run_forward(*given):
+    inputs, _, ends, seed, offset, terms, _ = _read(given)
     if seed is None:
-        seed = draw_seed() if drops(inputs, terms) else 0
+        seed = int(draw_seed("cpu")) if drops(inputs, terms) else 0
     offset = offset or 0
     out = score.forward(inputs, ends, terms, seed, offset)
-    return *out, torch.tensor([seed], dtype=torch.int64), torch.tensor([offset], dtype=torch.int64)
+    return *out, int64(seed, "cpu"), int64(offset, "cpu")
 
 
-def _run_backward(*arguments):
-    inputs, saved, ends, seed, offset, terms, (needs,) = _read(arguments, len(Saved._fields))
+def _run_backward(*given):
+    inputs, saved, ends, seed, offset, terms, (needs,) = _read(given, len(Saved._fields))
     gradients = score.backward(inputs, Saved(*saved), ends, terms, needs, seed or 0, offset or 0)
     return tuple(inputs.query.new_empty(0) if gradient is None else gradient for gradient in gradients)
 
 
-def _fake_forward(*arguments):
-    inputs, terms = Inputs(*arguments[:_COUNT]), Terms(*arguments[_COUNT + 4 :])
+def _check_lengths(lengths) -> None:
+    for name, ends in zip(Ends._fields, lengths):
+        if ends is not None and (ends.dim() != 1 or ends.dtype not in _INTEGERS):
+            raise RuntimeError(
+                f"{name} has shape {list(ends.shape)} and dtype {ends.dtype}; accepted: integers in one"
+                " dimension"
+            )
+
+
+def _check_fake(inputs: Inputs, saved: Saved | None, numbers, terms) -> Terms:
+    """Checks all that is known before numbers are; the terms. With one tensor on meta the call comes here."""
+    numbers = dict(zip((*Ends._fields, "seed", "offset"), numbers))
+    tensors = inputs._asdict() | (saved._asdict() if saved else {}) | numbers
+    arguments.check_tensors("fusedattn::npu_score", {}, tensors)
+    lengths = [numbers[name] for name in Ends._fields]
+    _check_lengths(lengths)
+    terms = Terms(*(tuple(t) if isinstance(t, list) else t for t in terms))
+    score.check_shapes(inputs, saved, lengths, terms)
+    return terms
+
+
+def _fake_forward(*given):
+    inputs = Inputs(*given[:_COUNT])
+    terms = _check_fake(inputs, None, given[_COUNT : _COUNT + 4], given[_COUNT + 4 :])
     query, layout = inputs.query, terms.input_layout
     if query.dim() != len(layout):
         raise RuntimeError(
@@ -182,8 +225,9 @@ def _out_shape(inputs: Inputs, terms: Terms) -> tuple:
     return (*query.shape[:-1], value.shape[-1] // (key.shape[-1] // dim) * terms.head_num)
 
 
-def _fake_backward(*arguments):
-    inputs, needs = Inputs(*arguments[:_COUNT]), arguments[-1]
+def _fake_backward(*given):
+    inputs, saved, needs = Inputs(*given[:_COUNT]), Saved(*given[_COUNT : _COUNT + 4]), given[-1]
+    _check_fake(inputs, saved, given[_COUNT + 4 : _COUNT + 8], given[_COUNT + 8 : -1])
     ropes = (inputs.query_rope, inputs.key_rope)
     wanted = [t if need else None for t, need in zip((*inputs[:3], *ropes), (*needs, *needs[:2]))]
     return tuple(
@@ -204,7 +248,8 @@ def _differentiate(ctx, dy, *_):
     rest = (None,) * (4 + len(ctx.terms))
     if dy is None:
         return *(None,) * _COUNT, *rest
-    inputs, saved = Inputs(*ctx.saved_tensors[:_COUNT]), ctx.saved_tensors[_COUNT:]
+    kept = ctx.saved_tensors
+    inputs, saved = Inputs(*kept[:_COUNT]), kept[_COUNT:]
     gradients = torch.ops.fusedattn.npu_score_grad(
         *inputs, dy, *saved[:3], *saved[3:], *ctx.terms, _needs(ctx)
     )

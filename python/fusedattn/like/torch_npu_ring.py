@@ -6,6 +6,7 @@ from .. import merge_ops
 from ..joint import BLOCKS, LANES, ROWS
 from . import ring_checks
 from .ring_checks import Given
+from .torch_npu_arguments import form
 
 _library = torch.library.Library("fusedattn", "FRAGMENT")
 _library.define(
@@ -67,13 +68,13 @@ def npu_attention_update(lse, local_out, update_type):
 
     Raises RuntimeError for what the device refuses; NotImplementedError (a RuntimeError too) for tensors that require grad.
     """
-    lists = {"lse": lse, "local_out": local_out}
+    lists, tensors = {"lse": lse, "local_out": local_out}, {}
     for name, given in lists.items():
         if not isinstance(given, (list, tuple)):
             raise RuntimeError(f"{name} is a {type(given).__name__}; accepted is a list of tensors")
-        for index, tensor in enumerate(given):
-            _check_tensors(**{f"{name}[{index}]": tensor})
-            merge_ops.refuse_gradients(**{f"{name}[{index}]": tensor})
+        tensors |= {f"{name}[{index}]": tensor for index, tensor in enumerate(given)}
+    _check_tensors(**tensors)
+    merge_ops.refuse_gradients(**tensors)
     described = {name: [_given(tensor) for tensor in given] for name, given in lists.items()}
     _raise(ring_checks.first_refusal(ring_checks.LISTS, ring_checks.Lists(**described, update_type=update_type)))
     outs = [tensor[None, None] for tensor in local_out]
@@ -91,8 +92,8 @@ def _check_tensors(**tensors) -> None:
             continue
         if not isinstance(tensor, torch.Tensor):
             raise RuntimeError(f"{name} is a {type(tensor).__name__}; accepted is a torch tensor")
-        if tensor.layout is not torch.strided:
-            raise RuntimeError(f"{name} has layout {tensor.layout}; accepted is torch.strided, a dense tensor")
+        if (layout := form(tensor)) is not None:
+            raise RuntimeError(f"{name} has layout {layout}; accepted is torch.strided, a dense tensor")
         if not (tensor.is_cpu or tensor.is_meta) or (device is not None and tensor.device != device):
             raise RuntimeError(f"{name} is on device {tensor.device}; accepted is {device or 'the CPU'}")
         device = tensor.device
@@ -122,6 +123,7 @@ def _checked(tensors, actual_seq_qlen, ends, input_layout, input_softmax_layout)
 
 def _fake(*arguments):
     *tensors, actual_seq_qlen, input_layout, input_softmax_layout = arguments
+    _check_tensors(**dict(zip(ring_checks.TENSORS, tensors)), actual_seq_qlen=actual_seq_qlen)
     update = _checked(tensors, actual_seq_qlen, None, input_layout, input_softmax_layout)
     out, row_max, row_sum = tensors[:3]
     return out.new_empty(update.out.shape), row_max.new_empty(row_max.shape), row_sum.new_empty(row_sum.shape)

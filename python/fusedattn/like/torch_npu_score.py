@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import torch
 
-from .ascend import Operand, Refusal, Request, backward_plan, forward_plan, needs_copy
+from .ascend import TILING, Operand, Refusal, Request, backward_plan, check, forward_plan, needs_copy
 from .torch_npu_arguments import operator_name, refused
 
 _NAMES = {
@@ -84,7 +84,7 @@ def forward(inputs: Inputs, ends: Ends, terms: Terms, seed: int, offset: int):
     plan = _plan(forward_plan, inputs, _NOTHING_SAVED, ends, terms, _ALL)
     made = _allocate(plan, inputs.query)
     inputs = _joined(plan, inputs)
-    _run(plan, inputs, _NOTHING_SAVED, made, seed, offset)
+    _run(plan, inputs, _NOTHING_SAVED, made, (seed, offset), terms)
     return made["attention_out"], made["softmax_max"], made["softmax_sum"]
 
 
@@ -95,7 +95,7 @@ def backward(inputs: Inputs, saved: Saved, ends: Ends, terms: Terms, needs, seed
     made = _allocate(plan, inputs.query, leave_out="dpse")
     features = inputs.query.shape[-1]
     inputs = _joined(plan, inputs)
-    _run(plan, inputs, saved, made, seed, offset)
+    _run(plan, inputs, saved, made, (seed, offset), terms)
     dq, dk, dv, dsink = (made.get(name) for name in ("dq", "dk", "dv", "dsink"))
     if not plan.rope:
         return dq, dk, dv, None, None, dsink
@@ -119,20 +119,43 @@ def _operand(tensor) -> Operand | None:
     return Operand(tensor.shape, tensor.stride(), _NAMES.get(dtype) or str(dtype).removeprefix("torch."))
 
 
-def _plan(make, inputs: Inputs, saved: Saved, ends: Ends, terms: Terms, needs: tuple):
+def _request(inputs: Inputs, saved: Saved, ends: Ends, terms: Terms, needs: tuple, backward: bool) -> Request:
     query, key, value, *optional = map(_operand, inputs)
-    backward = make is backward_plan
-    request = Request(
+    return Request(
         query, key, value, terms.head_num, terms.input_layout, *optional, terms.prefix, *ends, terms.q_start_idx,
         terms.kv_start_idx, terms.scale_value, terms.keep_prob, terms.pre_tockens, terms.next_tockens,
         terms.inner_precise, terms.sparse_mode, terms.pse_type, terms.softmax_layout, True, terms.drop_always,
         *map(_operand, saved), needs, terms.door(backward),
     )  # fmt: skip
+
+
+def _plan(make, inputs: Inputs, saved: Saved, ends: Ends, terms: Terms, needs: tuple):
+    backward = make is backward_plan
+    request = _request(inputs, saved, ends, terms, needs, backward)
     try:
         return make(request)
     except Refusal as refusal:
-        rope, sink = inputs.query_rope is not None, inputs.sink is not None
-        raise refused(terms.operator(rope, sink, backward), refusal) from None
+        raise refused(_operator(inputs, terms, backward), refusal) from None
+
+
+def _operator(inputs: Inputs, terms: Terms, backward: bool) -> str:
+    return terms.operator(inputs.query_rope is not None, inputs.sink is not None, backward)
+
+
+def check_shapes(inputs: Inputs, saved: Saved | None, sequences: tuple, terms: Terms) -> None:
+    """What can be refused of tensors without numbers, whose sizes are known; saved: of the gradient.
+
+    sequences: actual_seq_qlen and actual_seq_kvlen, tensors whose numbers are not read, or None.
+    """
+    tensors = (*inputs, *(saved or ()))
+    if not all(type(n) is int for t in tensors if t is not None for n in (terms.head_num, *t.shape)):
+        return
+    backward, ends = saved is not None, Ends(*(None if end is None else () for end in sequences))
+    request = _request(inputs, saved or _NOTHING_SAVED, ends, terms, _ALL, backward)
+    try:
+        check(request, backward, lengths_known=False)
+    except Refusal as refusal:
+        raise refused(_operator(inputs, terms, backward), refusal) from None
 
 
 def _allocate(plan, like, leave_out: str = "") -> dict:
@@ -153,13 +176,14 @@ def _joined(plan, inputs: Inputs) -> Inputs:
     )
 
 
-def _run(plan, inputs: Inputs, saved: Saved, made: dict, seed: int, offset: int) -> None:
+def _run(plan, inputs: Inputs, saved: Saved, made: dict, stream: tuple[int, int], terms: Terms) -> None:
     named = (*zip(inputs._fields, inputs), *zip(saved._fields, saved), *made.items())
     addresses = {name: tensor.data_ptr() for name, tensor in named if tensor is not None}
     try:
-        plan.run(addresses, seed, offset)
+        plan.run(addresses, *stream)
     except ValueError as refusal:
-        raise RuntimeError(str(refusal)) from None
+        operator = _operator(inputs, terms, saved is not _NOTHING_SAVED)
+        raise refused(operator, Refusal(TILING, "library", str(refusal))) from None
 
 
 def _parted(tensor, features: int):

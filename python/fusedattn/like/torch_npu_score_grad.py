@@ -191,22 +191,28 @@ def npu_fusion_attention_grad_v3(
     saved = Saved(dy, softmax_max, softmax_sum, attention_in)
     call = calls.read(function, 3, inputs, head_num, input_layout, words, saved._asdict())
     numbers = [
-        _number(function, name, t, call.terms.keep_prob) for name, t in (("seed", seed), ("offset", offset))
+        _number(call, name, given) for name, given in (("seed", seed), ("offset", offset))
     ]
     dq, dk, dv, _, _, dsink = calls.backward(call, saved, *numbers)
     return dq, dk, dv, _zeros(pse), dsink
 
 
-def _number(function: str, name: str, given, keep_prob: float):
-    """A tensor of one int64, or an integer."""
+def _number(call: calls.Call, name: str, given):
+    """A tensor of one int64 beside the others, or an integer."""
+    function, keep_prob = call.function, call.terms.keep_prob
     if given is None and keep_prob == 1:
         return 0
     if isinstance(given, int):
-        return given
-    if not isinstance(given, torch.Tensor) or given.dtype != torch.int64 or given.numel() != 1:
+        return arguments.numbers(function, **{name: given})[0]
+    if not isinstance(given, torch.Tensor) or given.dtype != torch.int64:
         arguments.fail(
             function,
             f"{name} is {given!r} with keep_prob {keep_prob}; accepted: an int64 tensor of one element",
+        )
+    arguments.check_tensors(function, {"query": call.inputs.query, name: given}, {})
+    if given.numel() != 1:
+        arguments.fail(
+            function, f"{name} has shape {list(given.shape)}; accepted: an int64 tensor of one element"
         )
     return given
 

@@ -11,6 +11,7 @@ Plans are kept per thread and found again by their request, which is hashable; o
 Nothing here imports torch or mindspore, and nothing here reads a tensor but through the library.
 """
 
+from .constraints import check
 from .operand import Operand, Output, needs_copy
 from .refusal import NULL, STATUS, TILING, VALUE, Refusal
 from .request import Request
@@ -28,6 +29,7 @@ __all__ = [
     "Refusal",
     "Request",
     "backward_plan",
+    "check",
     "dropout_bits",
     "forward_plan",
     "needs_copy",

@@ -43,16 +43,23 @@ class Constraint(NamedTuple):
 
 TABLE = tuple(Constraint(*row) for row in (*ARGUMENTS, *ROPE, *SHAPES, *MASKS, *PSE, *DROPOUT, *STATISTICS))
 
-# What is not looked at where there is no score to mask, shift or drop.
+# What is not looked at where there is no score to mask, shift or drop; with TND it needs the lengths.
 _OF_SCORES = frozenset(("mask", "tokens", "prefix", "pse", "dropout"))
+_OF_LENGTHS = _OF_SCORES | {"sequences"}
 
 
-def check(request: Request, backward: bool) -> Facts:
-    """The facts of a request that satisfies every row; Refusal of the first that it does not."""
+def check(request: Request, backward: bool, lengths_known: bool = True) -> Facts:
+    """The facts of a request that satisfies every row; Refusal of the first that it does not.
+
+    lengths_known=False: actual_seq_* stand for numbers that cannot be read yet, which rows may need: not
+        looked at.
+    """
     facts = Facts(request, backward)
     for row in TABLE:
         kind = row.backward if backward else row.forward
         if kind is None or (row.area in _OF_SCORES and facts.sees_nothing):
+            continue
+        if not lengths_known and facts.packed and row.area in _OF_LENGTHS:
             continue
         sentence = row.violated(facts)
         if sentence is not None:

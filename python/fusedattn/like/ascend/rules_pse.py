@@ -4,6 +4,8 @@ from .facts import Facts
 from .pse import LAST_ROWS, form_of, starts
 from .refusal import TILING
 
+FARTHEST_START = 2**52  # sums with positions stay far from the end of 64 bits
+
 
 def _outer(f: Facts) -> bool:
     return f.request.real_shift is not None and not f.inner_pse
@@ -72,6 +74,15 @@ def _inner_lengths(f: Facts) -> str | None:
     return None
 
 
+def _far_starts(f: Facts) -> str | None:
+    if not _inner(f):
+        return None
+    for name, start in zip(("q_start_idx", "kv_start_idx"), starts(f)):
+        if abs(start) > FARTHEST_START:
+            return f"{f.spelled(name)}[0] is {start}"
+    return None
+
+
 def _cut_starts(f: Facts) -> str | None:
     if not (_inner(f) and f.packed and f.mode == 8):
         return None
@@ -91,5 +102,6 @@ ROWS = (
     ("pse.compressed", TILING, TILING, _CAUSAL, _compressed),
     ("pse.slopes", TILING, TILING, "[{f.N1}], [{f.B}, {f.N1}]", _slopes),
     ("pse.lengths", TILING, TILING, "equal lengths", _inner_lengths),
+    ("pse.range", TILING, TILING, "-2^52 to 2^52", _far_starts),
     ("pse.starts", TILING, TILING, "q - kv + q_start - kv_start = 0", _cut_starts),
 )

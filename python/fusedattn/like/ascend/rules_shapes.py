@@ -3,9 +3,16 @@
 from .facts import INT_MAX, Facts
 from .refusal import TILING
 
+LARGEST_SCALE = 2.3e38  # times log2(e) it still is a float32
+
 
 def _keep_prob(f: Facts) -> str | None:
     return None if 0 < f.keep_prob <= 1 else f"keep_prob is {f.request.keep_prob}"
+
+
+def _scale(f: Facts) -> str | None:
+    scale = f.request.scale_value
+    return None if abs(scale) <= LARGEST_SCALE else f"{f.spelled('scale_value')} is {scale}"
 
 
 def _hidden_query(f: Facts) -> str | None:
@@ -103,6 +110,7 @@ def _sink(f: Facts) -> str | None:
 
 ROWS = (
     ("probability.range", TILING, TILING, "numbers above 0 up to 1", _keep_prob),
+    ("scale.range", TILING, TILING, "numbers from -2.3e38 to 2.3e38", _scale),
     ("heads.query", TILING, TILING, "a multiple of head_num = {r.head_num}", _hidden_query),
     ("heads.key", TILING, TILING, "a multiple of query's head size, {f.D}", _hidden_key),
     ("heads.value", TILING, TILING, "a multiple of key's {f.N2} heads", _hidden_value),

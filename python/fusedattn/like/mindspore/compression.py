@@ -32,7 +32,7 @@ def nsa_compress(input, weight, compress_block_size, compress_stride, *, actual_
     call = Call(seen, compress_block_size, compress_stride, actual_seq_len, leading_zero=False)
     _check(call)
     return _Compress.apply(
-        with_rows(input), in_memory(weight), _Windows(call.ends(), compress_block_size, compress_stride)
+        with_rows(input), in_memory(weight), _Windows(call.ends(), call.block(), call.stride())
     )
 
 

@@ -3,12 +3,11 @@
 Useful bytes: the outputs of both parts and of the result, and three pairs of statistics of eight lanes.
 """
 
-import statistics
 import sys
-import time
 
 import torch
-from fusedattn import _native, joint, probe
+from bandwidth import report
+from fusedattn import _native, joint
 from fusedattn.problem import Operand
 
 B, N, S, D, LANES = 1, 32, 8192, 128, 8
@@ -36,16 +35,7 @@ def main() -> None:
     for layout in SHAPES:
         for dtype in (torch.float32, torch.bfloat16, torch.float16):
             merge, sides, size = merge_of(layout, dtype)
-            merge.run()
-            rates, shares = [], []
-            for _ in range(15):
-                before = probe.bandwidth(256 << 20, threads, 0.03)
-                start = time.perf_counter()
-                merge.run()
-                rates.append(size / (time.perf_counter() - start) / 1e9)
-                shares.append(rates[-1] * 2 / (before + probe.bandwidth(256 << 20, threads, 0.03)))
-            rate, share = statistics.median(rates), statistics.median(shares)
-            print(f"{layout} {dtype}, {threads} threads: {rate:.1f} GB/s, {share:.0%} of the probe's reading", flush=True)
+            report(f"{layout} {dtype}", merge.run, size, threads)
 
 
 main()

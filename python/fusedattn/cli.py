@@ -81,7 +81,7 @@ def _show_info(facts: dict) -> None:
     table.add_column(overflow="fold")
     owners = {
         "openmp": "borrowed from the OpenMP runtime in this process",
-        "own": "the library's own",
+        "own": "the library's own, unless the process has an OpenMP runtime (torch brings one)",
         "serial": "none but the caller's",
     }
     lines = [("fusedattn", facts["version"]), ("library", facts["library"])]

@@ -44,11 +44,12 @@ def attention(
     q, k, v: torch tensors or NumPy arrays, all float32, bfloat16 or float16, in the layout named:
         "BNSD" (q [B,N,Sq,D], k [B,Nk,Skv,D], v [B,Nk,Skv,Dv]), "BSND", "SBND", "BSH" and "SBH" (H = heads *
         features; give heads, the number of query heads), "TND" (sequences packed one after another; give
-        cu_seqlens_q and cu_seqlens_k). N is a multiple of Nk. Any strides are read in place; only a last
-        dimension that is not contiguous is copied, which FUSEDATTN_VERBOSE=1 tells on stderr.
-    mask: None; a Mask (causal(), window(), prefix(), joined by & and |); or a bool tensor or array, True
-        where a row sees a column, that broadcasts to [B,N,Sq,Skv] (TND: to [N, longest q, longest k],
-        positions local to each sequence), its last dimension in full.
+        cu_seqlens_q and cu_seqlens_k). N is a multiple of Nk, D at most 1536, Dv at most 768. Any strides are
+        read in place; only a last dimension that is not contiguous is copied, which FUSEDATTN_VERBOSE=1 tells
+        on stderr.
+    mask: None; a Mask (causal(), window(), prefix(), joined by & and |); or a bool (or uint8) tensor or
+        array, True where a row sees a column, that broadcasts to [B,N,Sq,Skv] (TND: to [N, longest q,
+        longest k], positions local to each sequence), its last dimension in full.
     bias: added to the scaled scores: float32, bfloat16 or float16, whatever q is, of a shape as a mask's.
         -inf gives a column the weight 0 and does not hide it: its key and value must be finite, which those
         of a column hidden by a mask need not be. A torch bias that requires grad gets its gradient, in its

@@ -55,7 +55,9 @@ def attend(q, k, v, mask, cu_seqlens_q, cu_seqlens_k, terms: Terms, stats: bool 
     if cu_seqlens_q is not None:
         cu_seqlens_q, cu_seqlens_k = _ends("cu_seqlens_q", cu_seqlens_q), _ends("cu_seqlens_k", cu_seqlens_k)
     if mask is not None and not isinstance(mask, torch.Tensor):
-        raise TypeError(f"mask is a {type(mask).__name__}; accepted are a Mask and a bool torch tensor")
+        raise TypeError(
+            f"mask is a {type(mask).__name__}; accepted are a Mask, as causal() makes, and a bool torch tensor"
+        )
     if asked is not None:
         asked = _as_tensors(asked, q, terms.layout, cu_seqlens_q)
         return _attend_with_extras(q, k, v, (mask, cu_seqlens_q, cu_seqlens_k), terms, asked, stats)

@@ -219,6 +219,7 @@ def _check_tensors(others: dict, q, mask, extras: Extras | None) -> None:
     if mask is not None and (not mask.is_cpu or mask.dtype not in (torch.bool, torch.uint8)):
         raise ValueError(
             f"mask is {mask.dtype} on {mask.device}; accepted is torch.bool (or uint8) on the CPU"
+            + "; numbers to be added to the scores are a bias" * mask.is_floating_point()
         )
     if mask is not None:
         check_dense(mask=mask)

@@ -93,7 +93,7 @@ ROWS = [
     ("prefix.missing", RuntimeError, dict(attn_mask=zeros(B, 1, SQ, SKV), sparse_mode=5), "prefix is None with sparse_mode 5"),
     ("prefix.missing", RuntimeError, dict(attn_mask=zeros(B, 1, SQ, SKV), sparse_mode=5, prefix=(4,)), r"prefix is \[4\]"),
     ("prefix.unused", RuntimeError, dict(prefix=(4, 4)), r"prefix is \[4, 4\] with sparse_mode 0"),
-    ("sequences.number", RuntimeError, PACKED, "actual_seq_qlen has no entries"),
+    ("sequences.number", RuntimeError, PACKED, "actual_seq_qlen has 0 entries"),
     ("sequences.number", RuntimeError, dict(PACKED, actual_seq_qlen=(2, 6), actual_seq_kvlen=(6,)), "actual_seq_qlen has 2 entries"),
     ("sequences.total", RuntimeError, dict(PACKED, actual_seq_qlen=(2, 7), actual_seq_kvlen=(2, 6)), "actual_seq_qlen ends with 7"),
     ("layout.sequences", RuntimeError, dict(actual_seq_qlen=(4, 8)), "actual_seq_qlen is given with input_layout BNSD"),

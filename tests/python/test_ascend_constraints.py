@@ -118,7 +118,7 @@ REFUSED = [
     ("shapes.features", TILING, TILING, bnsd(Dv=0), "value has head size 0"),
     ("shapes.rows", TILING, TILING, bnsd(B=1, Skv=2**31), "key has 2147483648"),
     ("sequences.number", TILING, TILING, tnd(actual_seq_kvlen=(53,)), "actual_seq_qlen has 2 entries"),
-    ("sequences.number", TILING, TILING, tnd(actual_seq_qlen=None), "actual_seq_qlen has no entries"),
+    ("sequences.number", TILING, TILING, tnd(actual_seq_qlen=None), "actual_seq_qlen has 0 entries"),
     ("sequences.rising", TILING, TILING, tnd(q=(5, 3, 37), kv=(7, 8, 53)), r"actual_seq_qlen is \[5, 3, 37\]"),
     ("sequences.rising", TILING, TILING, tnd(actual_seq_qlen=(-1, 37)), r"actual_seq_qlen is \[-1, 37\]"),
     ("sequences.total", TILING, TILING, tnd(actual_seq_kvlen=(7, 54)), "actual_seq_kvlen ends with 54 of 53"),

@@ -75,9 +75,8 @@ def _lists(f: Facts) -> str | None:
     q, kv = f.request.actual_seq_qlen, f.request.actual_seq_kvlen
     if q and kv and len(q) == len(kv):
         return None
-    counts = ["no" if not ends else str(len(ends)) for ends in (q, kv)]
     names = f.spelled("actual_seq_qlen"), f.spelled("actual_seq_kvlen")
-    return f"{names[0]} has {counts[0]} entries, {names[1]} has {counts[1]}"
+    return ", ".join(f"{name} has {len(ends or ())} entries" for name, ends in zip(names, (q, kv)))
 
 
 def _rising(f: Facts) -> str | None:

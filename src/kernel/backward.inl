@@ -90,7 +90,7 @@ class Backward : ScoreGradients<T, Mac> {
       if (!some_q && !some_d_out) continue;
       for (std::int64_t j = 0; j < block_.size(); ++j) {
         if (!sees(s_.seen[i], bytes_of_row(row), p_.mask.bytes.nonzero_hides, j)) continue;
-        if (some_q) add_weighted(s_.dk + j * sizes_.ld_dq, d_scores(i)[j] * scaling_.sign, q, p_.dim);
+        if (some_q) add_weighted(s_.dk + j * sizes_.ld_dq, d_scores(i)[j] * scaling_.queries, q, p_.dim);
         if (some_d_out) add_weighted(s_.dv + j * sizes_.ld_dv, probabilities(i)[j], d_out, p_.dim_v);
       }
     }
@@ -113,11 +113,11 @@ class Backward : ScoreGradients<T, Mac> {
       const float* dk = s_.dk + j * sizes_.ld_dq;
       const float* dv = s_.dv + j * sizes_.ld_dv;
       if (item_.dkv != nullptr) {
-        store_scaled(item_.dkv + column * sizes_.ld_dq, dk, sizes_.ld_dq, scaling_.rest);
+        store_scaled(item_.dkv + column * sizes_.ld_dq, dk, sizes_.ld_dq, scaling_.keys);
         store_scaled(item_.dkv + seq_.kv_len * sizes_.ld_dq + column * sizes_.ld_dv, dv, sizes_.ld_dv, keeping_.inverse());
         continue;
       }
-      store_column(p_.dk, column, dk, p_.dim, scaling_.rest);
+      store_column(p_.dk, column, dk, p_.dim, scaling_.keys);
       store_column(p_.dv, column, dv, p_.dim_v, keeping_.inverse());
     }
   }

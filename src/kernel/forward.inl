@@ -14,8 +14,8 @@ class Forward {
         item_(item),
         seq_(sequence(p, item.b)),
         sight_(sight_of(p, item.b)),
-        scaling_(p.scale),
-        terms_(p, seq_, item.b, item.scores_before),
+        scaling_(Scaling::of<Mac>(p.scale, ScoreTerms::present(p))),
+        terms_(p, seq_, item.b, item.scores_before, scaling_.rest),
         keeping_(p, seq_, item.scores_before),
         sizes_(p, forward_tile_of<Mac>(p), item.rows.size() * p.group()) {
     Arena arena(scratch);
@@ -48,10 +48,9 @@ class Forward {
     for (std::int64_t g = 0; g < p_.group(); ++g) {
       const std::int64_t head = item_.kv_head * p_.group() + g, rows = item_.rows.size();
       const T* q = reinterpret_cast<const T*>(row_of(p_, p_.q, item_.b, head, seq_.q_begin + item_.rows.begin));
-      pack_rows<Mac>(q, p_.q.row_stride, rows, p_.dim, s_.q + g * rows * sizes_.ld_q, sizes_.ld_q);
+      pack_rows<Mac>(q, p_.q.row_stride, rows, p_.dim, s_.q + g * rows * sizes_.ld_q, sizes_.ld_q, scaling_.queries);
     }
-    if (scaling_.sign != 1.0f) Mac::multiply_words(s_.q, sizes_.lines * sizes_.ld_q, scaling_.sign);
-    std::fill(s_.out, s_.out + sizes_.lines * sizes_.ld_out, 0.0f);
+    std::fill(s_.begun, s_.begun + sizes_.strips(), false);
     std::fill(s_.row_max, s_.row_max + sizes_.lines, -kInfinity);
     std::fill(s_.row_sum, s_.row_sum + sizes_.lines, 0.0f);
   }
@@ -110,19 +109,42 @@ class Forward {
 
   // P in place of S; what was accumulated before shrinks.
   void softmax(Range lines) {
+    for (std::int64_t i = 0; i < lines.size(); ++i) s_.tops[i] = top_of(i, lines.begin + i);
+    raise_maxima(s_.tops, lines.size(), scaling_.exponent, s_.row_max + lines.begin, s_.row_sum + lines.begin, s_.shrink);
     for (std::int64_t i = 0; i < lines.size(); ++i) {
-      const Range hull = s_.hulls[i / kStripRows];
-      if (hull.empty()) continue;
+      if (s_.hulls[i / kStripRows].empty()) continue;
       const std::int64_t line = lines.begin + i;
-      Range seen = s_.seen[i].columns;
-      if (seen.empty()) seen = {hull.begin, hull.begin};
-      if (terms_.present()) terms_.add(scores(i), head_of(line), row_of_line(line), seen);
-      if (s_.seen[i].holes) hide_holes(scores(i), bytes_of_line(line), p_.mask.bytes.nonzero_hides, seen, -kInfinity);
-      const float shrink = keeping_.active() ? softmax_row<Mac>(scores(i), hull, seen, terms_.exponent(), kept(line, seen), s_.row_max[line], s_.row_sum[line])
-                                             : softmax_row<Mac>(scores(i), hull, seen, terms_.exponent(), KeepAll{}, s_.row_max[line], s_.row_sum[line]);
-      if (shrink != 1.0f) multiply_row(s_.out + line * sizes_.ld_out, round_up(p_.dim_v, kLanes), shrink);
+      s_.row_sum[line] += probabilities(i, line);
+      if (s_.shrink[i] != 1.0f && begun(line)) multiply_row(s_.out + line * sizes_.ld_out, round_up(p_.dim_v, kLanes), s_.shrink[i]);
     }
   }
+
+  // What the row sees of the block; a place in its hull if that is nothing.
+  Range seen(std::int64_t i) const {
+    const Range hull = s_.hulls[i / kStripRows], columns = s_.seen[i].columns;
+    return columns.empty() ? Range{hull.begin, hull.begin} : columns;
+  }
+
+  // The largest score of a row so far, after everything is added to its scores and what it does not see is hidden.
+  float top_of(std::int64_t i, std::int64_t line) {
+    const Range hull = s_.hulls[i / kStripRows], seen = this->seen(i);
+    if (hull.empty()) return s_.row_max[line];
+    if (terms_.present()) terms_.add(scores(i), head_of(line), row_of_line(line), seen);
+    if (s_.seen[i].holes) hide_holes(scores(i), bytes_of_line(line), p_.mask.bytes.nonzero_hides, seen, -kInfinity);
+    hide_outside(scores(i), hull, seen, broadcast(-kInfinity));
+    return largest_score(scores(i), hull, s_.row_max[line]);
+  }
+
+  float probabilities(std::int64_t i, std::int64_t line) {
+    const Range hull = s_.hulls[i / kStripRows];
+    const auto exponentiate = [&](const auto& keep) {
+      return scaling_.exponent == 1.0f ? exponentiate_row<Mac, false>(scores(i), hull, s_.row_max[line], 1.0f, keep)
+                                       : exponentiate_row<Mac, true>(scores(i), hull, s_.row_max[line], scaling_.exponent, keep);
+    };
+    return keeping_.active() ? exponentiate(kept(line, seen(i))) : exponentiate(KeepAll{});
+  }
+
+  bool& begun(std::int64_t line) { return s_.begun[line / kStripRows]; }
 
   KeepSome kept(std::int64_t line, Range seen) const {
     return {keeping_.words(head_of(line), row_of_line(line), block_, seen, s_.words), keeping_.threshold()};
@@ -131,7 +153,9 @@ class Forward {
   // O += P V
   void multiply_values(Range lines) {
     sum_products<Mac, false>(s_.scores, sizes_.ld_scores(), values(), s_.hulls, lines.size(), p_.dim_v,
-                             s_.out + lines.begin * sizes_.ld_out, sizes_.ld_out);
+                             s_.out + lines.begin * sizes_.ld_out, sizes_.ld_out, &begun(lines.begin));
+    for (std::int64_t i = 0; i < lines.size(); i += kStripRows)
+      if (!s_.hulls[i / kStripRows].empty()) begun(lines.begin + i) = true;
   }
 
   // After a product with cleaned values: what they left out, for the lines that see it.
@@ -157,11 +181,14 @@ class Forward {
   // out = O / sum and the statistics; a line that saw nothing gets 0, the lowest and the largest float.
   void finish(std::int64_t line) {
     const std::int64_t head = head_of(line), row = seq_.q_begin + row_of_line(line);
-    float row_max = s_.row_max[line] * terms_.unit(), row_sum = s_.row_sum[line];
+    float row_max = s_.row_max[line] * scaling_.unit, row_sum = s_.row_sum[line];
     const float shrink = p_.sink != nullptr && seq_.kv_len > 0 ? add_sink(p_.sink[head], row_max, row_sum) : 1.0f;
     const bool nothing = row_sum == 0.0f;
     T* to = reinterpret_cast<T*>(row_of(p_, p_.out, item_.b, head, row));
-    store_scaled(to, s_.out + line * sizes_.ld_out, p_.dim_v, nothing ? 0.0f : shrink * keeping_.inverse() / row_sum);
+    if (begun(line))
+      store_scaled(to, s_.out + line * sizes_.ld_out, p_.dim_v, nothing ? 0.0f : shrink * keeping_.inverse() / row_sum);
+    else
+      std::fill(to, to + p_.dim_v, T{});
     const std::int64_t at = stats_offset(p_, seq_, item_.b, head, row_of_line(line));
     const float none = seq_.kv_len > 0 ? FLT_MAX : 0.0f, none_max = 0.0f - none;
     if (p_.stats.max != nullptr) std::fill_n(p_.stats.max + at, p_.stats.lanes, nothing ? none_max : row_max);

@@ -1,6 +1,8 @@
 // What the forward of an item keeps: sizes of tile and panels, and the pieces of scratch.
 struct ForwardScratch {
   float *q, *out, *keys, *values, *scores, *row_max, *row_sum;
+  float *tops, *shrink;  // of a tile's rows: the largest scores now, and by how much what was accumulated shrinks
+  bool* begun;           // of every strip of lines: whether out holds anything yet
   float* distances;
   std::uint16_t* words;
   Seen* seen;
@@ -24,6 +26,7 @@ struct ForwardSizes {
   std::int64_t ld_scores() const { return leading(tile.cols); }
   std::int64_t key_panel() const { return q_words * kPanel; }
   std::int64_t value_panel() const { return words<Mac>(tile.cols) * kPanel; }
+  std::int64_t strips() const { return (lines + kStripRows - 1) / kStripRows; }
 
   ForwardScratch lay(Arena& arena) const {
     ForwardScratch s;
@@ -34,6 +37,9 @@ struct ForwardSizes {
     s.scores = arena.take<float>(tile.rows * ld_scores());
     s.row_max = arena.take<float>(lines);
     s.row_sum = arena.take<float>(lines);
+    s.tops = arena.take<float>(tile.rows + kLanes);
+    s.shrink = arena.take<float>(tile.rows + kLanes);
+    s.begun = arena.take<bool>(strips());
     s.distances = arena.take<float>(has_distances ? ScoreTerms::distances(lines, tile.cols) : 0);
     s.words = arena.take<std::uint16_t>(drops ? Keeping::room(tile.cols) : 0);
     s.seen = arena.take<Seen>(tile.rows);

@@ -10,9 +10,6 @@ struct Fma {
   static constexpr int kDepth = 1;  // elements in a word
   static FUSEDATTN_INLINE F32 multiply_add(F32 a, F32 b, F32 c) { return fma(a, b, c); }
   static FUSEDATTN_INLINE void store_probabilities(float* row, std::int64_t j, F32 p) { store(row + j, p); }
-  static void multiply_words(float* data, std::int64_t n, float sign) {
-    for (std::int64_t i = 0; i < n; ++i) data[i] *= sign;
-  }
   // 0 in place of what is not finite.
   static void clean_words(float* data, std::int64_t n) {
     for (std::int64_t i = 0; i < n; ++i) data[i] = std::isfinite(data[i]) ? data[i] : 0.0f;

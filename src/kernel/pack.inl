@@ -40,17 +40,20 @@ FUSEDATTN_INLINE F32 words_along_rows(F32 even, [[maybe_unused]] F32 odd, F32& c
   }
 }
 
-// False if something packed is not finite (looked for in float32 words only).
+// Times a factor, which for words of pairs is 1, -1 or 0. False if something packed is not finite (looked for in float32 words only).
 template <class Mac, class T>
-bool pack_rows(const T* from, std::int64_t stride, std::int64_t rows, std::int64_t elements, float* to, std::int64_t ld) {
+bool pack_rows(const T* from, std::int64_t stride, std::int64_t rows, std::int64_t elements, float* to, std::int64_t ld, float factor = 1.0f) {
   F32 check = zero();
+  float* const first = to;
   const std::int64_t whole = elements / (kLanes * Mac::kDepth) * kLanes;
   for (std::int64_t i = 0; i < rows; ++i, from += stride, to += ld)
     for (std::int64_t w = 0; w < words<Mac>(elements); w += kLanes) {
-      const F32 x = w < whole ? load_words<Mac>(from, w) : load_words<Mac>(from, w, elements);
-      if constexpr (Mac::kDepth == 1) check = check_finite(check, x);
+      F32 x = w < whole ? load_words<Mac>(from, w) : load_words<Mac>(from, w, elements);
+      if constexpr (Mac::kDepth == 1) x = mul(x, broadcast(factor)), check = check_finite(check, x);
       store(to + w, x);
     }
+  if constexpr (Mac::kDepth > 1)
+    if (factor != 1.0f) Mac::multiply_words(first, rows * ld, factor);
   return sum(check) == 0.0f;
 }
 

@@ -20,10 +20,10 @@ void inner_products(const float* a, std::int64_t lda, const float* panels, std::
 }
 
 // C += A B for a tile (kColumns: C += A^T B): every panel of B meets all strips, so that it stays in the first-level cache. Each
-// strip sums over the depth that it has something to do with, in elements.
+// strip sums over the depth that it has something to do with, in elements. With `begun`, C is only written where a strip has none yet.
 template <class Mac, bool kColumns>
 void sum_products(const float* a, std::int64_t lda, const Panels& b, const Range* depths, std::int64_t rows, std::int64_t width,
-                  float* c, std::int64_t ldc) {
+                  float* c, std::int64_t ldc, const bool* begun = nullptr) {
   for (std::int64_t n = 0; n < width; n += kPanel) {
     const std::int64_t vectors = (std::min(kPanel, width - n) + kLanes - 1) / kLanes;
     for (std::int64_t i = 0; i < rows; i += kStripRows) {
@@ -31,7 +31,7 @@ void sum_products(const float* a, std::int64_t lda, const Panels& b, const Range
       if (depth.empty()) continue;
       kTiles<Mac, kColumns>.of[std::min<std::int64_t>(kStripRows, rows - i) - 1][vectors - 1](
           kColumns ? a + depth.begin * lda + i : a + i * lda + depth.begin, lda, b.at(depth.begin, n), b.row_stride,
-          c + i * ldc + n, ldc, depth.size(), true);
+          c + i * ldc + n, ldc, depth.size(), begun == nullptr || begun[i / kStripRows]);
     }
   }
 }

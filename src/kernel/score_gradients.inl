@@ -16,8 +16,8 @@ class ScoreGradients {
         head_(head),
         seq_(sequence(p, b)),
         sight_(sight_of(p, b)),
-        scaling_(p.scale),
-        terms_(p, seq_, b, scores_before),
+        scaling_(Scaling::of<Mac>(p.scale, ScoreTerms::present(p))),
+        terms_(p, seq_, b, scores_before, scaling_.rest),
         keeping_(p, seq_, scores_before),
         sizes_(p, seq_.q_len, backward_tile_of<Mac>(p)) {
     Arena arena(scratch);
@@ -31,7 +31,7 @@ class ScoreGradients {
       const std::int64_t stats = stats_offset(p_, seq_, b_, head_, i);
       const float row_max = p_.stats.max[stats], row_sum = p_.stats.sum[stats];
       const bool nothing = row_sum >= FLT_MAX || row_sum == 0.0f;
-      s_.row_max[i] = nothing ? 0.0f : row_max / terms_.unit();
+      s_.row_max[i] = nothing ? 0.0f : row_max / scaling_.unit;
       s_.log_sum[i] = nothing ? kInfinity : std::log2(row_sum);
       s_.mass[i] = p_.sink != nullptr ? 1.0f - sink_probability(p_.sink[head_], row_max, row_sum) : 1.0f;
       const T* out = at(p_.out, head_, seq_.q_begin + i);
@@ -110,13 +110,12 @@ class ScoreGradients {
   bool pack_tile_rows(Range rows) {
     const T* q = at(p_.q, head_, seq_.q_begin + rows.begin);
     const T* d_out = at(p_.d_out, head_, seq_.q_begin + rows.begin);
-    bool finite = pack_rows<Mac>(q, p_.q.row_stride, rows.size(), p_.dim, s_.q, sizes_.ld_q);
+    bool finite = pack_rows<Mac>(q, p_.q.row_stride, rows.size(), p_.dim, s_.q, sizes_.ld_q, scaling_.queries);
     finite = pack_rows<Mac>(d_out, p_.d_out.row_stride, rows.size(), p_.dim_v, s_.d_out, sizes_.ld_v) && finite;
-    if (scaling_.sign != 1.0f) Mac::multiply_words(s_.q, rows.size() * sizes_.ld_q, scaling_.sign);
     if constexpr (Mac::kDepth > 1) {
       finite = pack_pairs<Mac>(q, p_.q.row_stride, rows.size(), p_.dim, q_pairs()) && finite;
       finite = pack_pairs<Mac>(d_out, p_.d_out.row_stride, rows.size(), p_.dim_v, d_out_pairs()) && finite;
-      if (scaling_.sign != 1.0f) Mac::multiply_words(s_.q_pairs, words<Mac>(rows.size()) * sizes_.ld_dq, scaling_.sign);
+      if (scaling_.queries != 1.0f) Mac::multiply_words(s_.q_pairs, words<Mac>(rows.size()) * sizes_.ld_dq, scaling_.queries);
     }
     return finite;
   }
@@ -138,7 +137,7 @@ class ScoreGradients {
 
   // P is at most 1 / sum, whatever the rounding of max and of the products.
   void exponentiate_row(float* p, Range hull, std::int64_t row) const {
-    const F32 factor = broadcast(terms_.exponent()), subtrahend = broadcast(s_.row_max[row]);
+    const F32 factor = broadcast(scaling_.exponent), subtrahend = broadcast(s_.row_max[row]);
     const F32 shift = broadcast(-s_.log_sum[row]);
     for (std::int64_t j = hull.begin; j < hull.end; j += kPanel) {
       F32 x[kPanelVectors];
@@ -166,8 +165,7 @@ class ScoreGradients {
 
   void hide(float* values, std::int64_t i, std::int64_t row) {
     const Range seen = s_.seen[i].columns;
-    std::fill(values, values + seen.begin, 0.0f);
-    std::fill(values + seen.end, values + width(), 0.0f);
+    hide_outside(values, {0, width()}, seen, zero());
     if (s_.seen[i].holes) hide_holes(values, bytes_of_row(row), p_.mask.bytes.nonzero_hides, seen, 0.0f);
   }
 

@@ -1,15 +1,16 @@
-// The softmax of one row against one block of columns, online, in base 2.
+// The softmax of rows against one block of columns, online, in base 2.
 //
-//   max' = max(max, max_j s[j])      shrink = 2^((max - max') c)      p[j] = 2^((s[j] - max') c)      sum' = sum shrink + sum_j p[j]
+//   max' = max(max, max_j s[j])      shrink = 2^(max - max')      p[j] = 2^(s[j] - max')      sum' = sum shrink + sum_j p[j]
 //
-// c = scale * log2(e); scaled scores are never stored. The maximum is subtracted before the multiplication: with max' c folded into a
-// multiply-add its rounding would leave the domain of 2^x once scores are large.
+// with scores in powers of two: queries take scale * log2(e) when they are packed (see Scaling).
 
 // 2^x for x < 128; below -126.5 the result is exactly 0, at 0 exactly 1; NaN stays NaN. Largest relative error 1.7e-7.
 // x = n + f with |f| <= 1/2: adding 1.5 * 2^23 + 127 leaves n + 127 in the lowest bits of the sum; shifted there, they are
 // the exponent of 2^n (and of 0 for n = -127). 2^f is the polynomial of least relative error among those that are 1 at 0.
 //
-// Several vectors at once, step by step, so that their long chains overlap: 6.2 cycles a vector instead of 6.9 on Zen 3.
+// Several vectors at once, step by step, so that their long chains overlap.
+constexpr int kExpVectors = std::max(4, kPanelVectors);
+static_assert(kPanelVectors % 2 == 0 && kExpVectors % kPanelVectors == 0);
 template <int kVectors>
 FUSEDATTN_INLINE void exp2(F32 (&x)[kVectors]) {
   constexpr float kPolynomial[] = {0x1.5bba14p-10f, 0x1.3cea88p-7f, 0x1.c6b752p-5f, 0x1.ebf9bcp-3f, 0x1.62e42ap-1f, 1.0f};
@@ -31,70 +32,103 @@ FUSEDATTN_INLINE void exp2(F32 (&x)[kVectors]) {
   for (int n = 0; n < kVectors; ++n) x[n] = mul(p[n], shift_to_exponent(shifted[n]));
 }
 
-constexpr float kLog2e = 1.44269504088896340736f;
+constexpr float kLog2e = 1.44269504088896340736f, kLn2 = 0.693147180559945309417f;
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
-// A scale apart in what multiplies the queries exactly (its sign, or 0) and a positive rest, so that the largest score of
-// a row is always the largest product.
+// Where the scale goes. Queries take it when they are packed, except that words of two bfloat16 take only what is exact, its sign or
+// 0. What products then are in natural units and in powers of two:
+//
+//   s = unit * product      e^s = 2^(exponent * product)      dK = keys * sum_i dX[i] packed_q[i]
+//
+// With something in natural units to be added (`terms`), products are first multiplied by `rest`, and are natural from there on.
 struct Scaling {
-  float sign, rest, exponent;
-  explicit Scaling(float scale)
-      : sign(scale > 0 ? 1.0f : scale < 0 ? -1.0f : scale), rest(scale != 0 ? std::fabs(scale) : 1.0f), exponent(rest * kLog2e) {}
+  float queries, rest = 1.0f, unit, exponent, keys;
+  template <class Mac>
+  static Scaling of(float scale, bool terms) {
+    if constexpr (Mac::kDepth == 1) {
+      if (terms) return {.queries = scale, .unit = 1.0f, .exponent = kLog2e, .keys = 1.0f};
+      return {.queries = scale * kLog2e, .unit = kLn2, .exponent = 1.0f, .keys = kLn2};
+    } else {
+      const float sign = scale > 0 ? 1.0f : scale < 0 ? -1.0f : scale, rest = scale != 0 ? std::fabs(scale) : 1.0f;
+      if (terms) return {.queries = sign, .rest = rest, .unit = 1.0f, .exponent = kLog2e, .keys = rest};
+      return {.queries = sign, .rest = rest, .unit = rest, .exponent = rest * kLog2e, .keys = rest};
+    }
+  }
 };
 
 FUSEDATTN_INLINE void multiply_row(float* row, std::int64_t n, float factor) {
   for (std::int64_t j = 0; j < n; j += kLanes) store(row + j, mul(load(row + j), broadcast(factor)));
 }
 
+// Gives what lies outside `seen` a value; `block` consists of whole vectors.
+FUSEDATTN_INLINE void hide_outside(float* s, Range block, Range seen, F32 value) {
+  std::int64_t j = block.begin;
+  for (; j + kLanes <= seen.begin; j += kLanes) store(s + j, value);
+  if (j < seen.begin) store(s + j, keep_first(value, seen.begin - j, load(s + j)));
+  j = seen.end / kLanes * kLanes;
+  if (j < seen.end) store(s + j, keep_first(load(s + j), seen.end - j, value)), j += kLanes;
+  for (; j < block.end; j += kLanes) store(s + j, value);
+}
+
+FUSEDATTN_INLINE float largest_score(const float* s, Range block, float row_max) {
+  constexpr int kAtOnce = std::max(4, kPanelVectors);
+  F32 largest[kAtOnce];
+#pragma GCC unroll 16
+  for (int n = 0; n < kAtOnce; ++n) largest[n] = broadcast(row_max);
+  std::int64_t j = block.begin;
+  for (; j + kAtOnce * kLanes <= block.end; j += kAtOnce * kLanes)
+#pragma GCC unroll 16
+    for (int n = 0; n < kAtOnce; ++n) largest[n] = max(load(s + j + n * kLanes), largest[n]);
+  for (; j < block.end; j += kLanes) largest[0] = max(load(s + j), largest[0]);
+#pragma GCC unroll 16
+  for (int n = 1; n < kAtOnce; ++n) largest[0] = max(largest[n], largest[0]);
+  return maximum(largest[0]);
+}
+
+// What rows subtract: their maximum. A row that has seen nothing but -inf and NaN yet subtracts the lowest number: its -inf stay -inf,
+// and NaN is not lost.
+FUSEDATTN_INLINE F32 reference_of(F32 row_max) { return max(row_max, broadcast(-FLT_MAX)); }
+FUSEDATTN_INLINE float reference_of(float row_max) { return std::max(row_max, -FLT_MAX); }
+
+// The maxima of some rows become `tops`, their sums shrink with them; `shrink` is by how much what was accumulated must.
+inline void raise_maxima(const float* tops, std::int64_t rows, float exponent, float* row_max, float* row_sum, float* shrink) {
+  const F32 factor = broadcast(exponent);
+  for (std::int64_t i = 0; i < rows; i += kLanes) {
+    const std::int64_t count = std::min<std::int64_t>(kLanes, rows - i);
+    F32 by[1] = {mul(sub(load_some(row_max + i, count), reference_of(load(tops + i))), factor)};
+    exp2(by);
+    store(shrink + i, by[0]);
+    store_some(row_max + i, load(tops + i), count);
+    store_some(row_sum + i, mul(load_some(row_sum + i, count), by[0]), count);
+  }
+}
+
 // Scores become probabilities, of which dropout keeps some: kVectors vectors from column j on. Their sum is that of all.
-template <class Mac, int kVectors, class Keep>
-FUSEDATTN_INLINE void exponentiate(float* s, std::int64_t j, F32 factor, F32 subtrahend, const Keep& keep, F32 (&total)[kPanelVectors]) {
+template <class Mac, bool kScaled, int kVectors, class Keep>
+FUSEDATTN_INLINE void exponentiate(float* s, std::int64_t j, F32 reference, F32 factor, const Keep& keep, F32 (&total)[2]) {
   F32 x[kVectors];
 #pragma GCC unroll 16
-  for (int n = 0; n < kVectors; ++n) x[n] = mul(sub(load(s + j + n * kLanes), subtrahend), factor);
+  for (int n = 0; n < kVectors; ++n) {
+    x[n] = sub(load(s + j + n * kLanes), reference);
+    if constexpr (kScaled) x[n] = mul(x[n], factor);
+  }
   exp2(x);
 #pragma GCC unroll 16
   for (int n = 0; n < kVectors; ++n) {
-    total[n % kPanelVectors] = add(total[n % kPanelVectors], x[n]);
+    total[n % 2] = add(total[n % 2], x[n]);
     Mac::store_probabilities(s, j + n * kLanes, keep(x[n], j + n * kLanes));
   }
 }
 
-FUSEDATTN_INLINE float largest_score(const float* s, Range block, float row_max) {
-  F32 largest[kPanelVectors];
-#pragma GCC unroll 16
-  for (int n = 0; n < kPanelVectors; ++n) largest[n] = broadcast(row_max);
-  for (std::int64_t j = block.begin; j < block.end; j += kPanel)
-#pragma GCC unroll 16
-    for (int n = 0; n < kPanelVectors; ++n) largest[n] = max(load(s + j + n * kLanes), largest[n]);
-#pragma GCC unroll 16
-  for (int n = 1; n < kPanelVectors; ++n) largest[0] = max(largest[n], largest[0]);
-  return maximum(largest[0]);
-}
-
-// Turns scores s[block] into probabilities, of which those outside `seen` are 0; updates max and sum of the row.
-// Returns by how much what was accumulated before must shrink.
-template <class Mac, class Keep>
-float softmax_row(float* s, Range block, Range seen, float c, const Keep& keep, float& row_max, float& row_sum) {
-  std::fill(s + block.begin, s + seen.begin, -kInfinity);
-  std::fill(s + seen.end, s + block.end, -kInfinity);
-  const float new_max = largest_score(s, block, row_max);
-  // A row that has seen nothing but -inf and NaN yet subtracts 0: its zeros stay zeros, and NaN is not lost.
-  const float reference = new_max == -kInfinity ? 0.0f : new_max;
-  const F32 factor = broadcast(c), subtrahend = broadcast(reference);
-  F32 total[kPanelVectors];
-#pragma GCC unroll 16
-  for (int n = 0; n < kPanelVectors; ++n) total[n] = zero();
+// Turns scores s[block] into probabilities relative to a reference; returns the sum of all. The block consists of whole panels, and an
+// even number of vectors is one, so which of the two totals a column goes to does not depend on where the block begins.
+template <class Mac, bool kScaled, class Keep>
+float exponentiate_row(float* s, Range block, float row_max, float exponent, const Keep& keep) {
+  const F32 reference = broadcast(reference_of(row_max)), factor = broadcast(exponent);
+  F32 total[2] = {zero(), zero()};
   std::int64_t j = block.begin;
-  constexpr int kAtOnce = std::max(4, kPanelVectors);
-  for (; j + kAtOnce * kLanes <= block.end; j += kAtOnce * kLanes) exponentiate<Mac, kAtOnce>(s, j, factor, subtrahend, keep, total);
-  for (; j < block.end; j += kPanel) exponentiate<Mac, kPanelVectors>(s, j, factor, subtrahend, keep, total);
-#pragma GCC unroll 16
-  for (int n = 1; n < kPanelVectors; ++n) total[0] = add(total[0], total[n]);
-  F32 shrink[1] = {broadcast((row_max - reference) * c)};
-  exp2(shrink);
-  const float factor_before = row_max == new_max ? 1.0f : maximum(shrink[0]);
-  row_max = new_max;
-  row_sum = row_sum * factor_before + sum(total[0]);
-  return factor_before;
+  for (; j + kExpVectors * kLanes <= block.end; j += kExpVectors * kLanes)
+    exponentiate<Mac, kScaled, kExpVectors>(s, j, reference, factor, keep, total);
+  for (; j < block.end; j += kPanel) exponentiate<Mac, kScaled, kPanelVectors>(s, j, reference, factor, keep, total);
+  return sum(add(total[0], total[1]));
 }

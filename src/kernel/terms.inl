@@ -1,18 +1,16 @@
 // What is added to the scores of a row before the softmax: a bias, and a slope times the distance of row and column.
 //
-//   x = rest * s' + bias     or     x = rest * (s' + sign * bias)          x -= slope * distance
+//   x = rest * s' + bias     or     x = rest * s' + scale * bias          x -= slope * distance
 //
-// where s' = sign * s is the product that scale's sign is already in (see Scaling). Only what the row sees is read and written.
+// where s' is the product with packed queries (see Scaling). Only what the row sees is read and written.
 // Distances depend on column - row alone, so a block keeps one line of them, of which every row reads its own stretch.
 class ScoreTerms {
  public:
-  ScoreTerms(const Problem& p, const Sequence& seq, std::int64_t b, std::int64_t scores_before)
-      : p_(p), seq_(seq), b_(b), scores_before_(scores_before), scaling_(p.scale) {}
+  ScoreTerms(const Problem& p, const Sequence& seq, std::int64_t b, std::int64_t scores_before, float rest)
+      : p_(p), seq_(seq), b_(b), scores_before_(scores_before), rest_(rest) {}
 
-  bool present() const { return p_.bias.data != nullptr || p_.alibi.slopes != nullptr; }
-  // What a stored score is worth in natural units, and in powers of two.
-  float unit() const { return present() ? 1.0f : scaling_.rest; }
-  float exponent() const { return present() ? kLog2e : scaling_.exponent; }
+  static bool present(const Problem& p) { return p.bias.data != nullptr || p.alibi.slopes != nullptr; }
+  bool present() const { return present(p_); }
 
   static std::int64_t distances(std::int64_t rows, std::int64_t cols) { return rows + cols + kLanes; }
 
@@ -33,7 +31,7 @@ class ScoreTerms {
   void add(float* s, std::int64_t head, std::int64_t row, Range seen) const {
     const float* line = line_ + (rows_.end - 1 - row);
     const float slope = p_.alibi.slopes ? -p_.alibi.slopes[b_ * p_.alibi.batch_stride + head * p_.alibi.head_stride] : 0.0f;
-    if (p_.bias.data == nullptr) return add_distance(s, line, slope, seen, scaling_.rest);
+    if (p_.bias.data == nullptr) return add_distance(s, line, slope, seen, rest_);
     switch (p_.bias.dtype) {
       case Dtype::f32: add_bias<float>(s, head, row, seen); break;
       case Dtype::bf16: add_bias<bf16>(s, head, row, seen); break;
@@ -54,8 +52,8 @@ class ScoreTerms {
   template <class B>
   void add_bias(float* s, std::int64_t head, std::int64_t row, Range seen) const {
     const B* bias = reinterpret_cast<const B*>(p_.bias.data) + bias_offset(head, row) + cols_.begin;
-    const F32 rest = broadcast(scaling_.rest);
-    const F32 factor = broadcast(p_.bias.before_scale ? scaling_.sign * scaling_.rest : 1.0f);
+    const F32 rest = broadcast(rest_);
+    const F32 factor = broadcast(p_.bias.before_scale ? p_.scale : 1.0f);
     std::int64_t j = seen.begin;
     for (; j + kLanes <= seen.end; j += kLanes) store(s + j, fma(load(bias + j), factor, mul(load(s + j), rest)));
     if (const std::int64_t left = seen.end - j; left > 0)
@@ -73,7 +71,7 @@ class ScoreTerms {
   const Problem& p_;
   const Sequence seq_;
   const std::int64_t b_, scores_before_;
-  const Scaling scaling_;
+  const float rest_;
   Range rows_, cols_;
   float* line_ = nullptr;
 };

@@ -137,6 +137,12 @@ FUSEDATTN_INLINE void store_blocks(std::uint16_t* to, Wide w0, Wide w1, Wide w2,
   _mm256_storeu_si256(reinterpret_cast<Wide*>(to + 16), _mm256_unpackhi_epi64(low, high));
 }
 
+// The first n (0 to 8) elements of x, the rest of `rest`.
+FUSEDATTN_INLINE F32 keep_first(F32 x, std::int64_t n, F32 rest) {
+  alignas(64) static constexpr std::int32_t kFirst[16] = {-1, -1, -1, -1, -1, -1, -1, -1};
+  return _mm256_blendv_ps(rest, x, load(reinterpret_cast<const float*>(kFirst + 8 - n)));
+}
+
 // `hidden` where the byte hides, x elsewhere.
 FUSEDATTN_INLINE F32 hide(F32 x, const std::uint8_t* bytes, bool nonzero_hides, F32 hidden) {
   const __m256i wide = _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(bytes)));

@@ -52,6 +52,9 @@ FUSEDATTN_INLINE void store_fence() { _mm_sfence(); }
 FUSEDATTN_INLINE void store(float* p, F32 x) { _mm512_storeu_ps(p, x); }
 FUSEDATTN_INLINE void store_some(float* p, F32 x, std::int64_t n) { _mm512_mask_storeu_ps(p, first(n), x); }
 
+// The first n (0 to 16) elements of x, the rest of `rest`.
+FUSEDATTN_INLINE F32 keep_first(F32 x, std::int64_t n, F32 rest) { return _mm512_mask_blend_ps(first(n), rest, x); }
+
 FUSEDATTN_INLINE F32 widen_bf16(__m256i bits) {
   return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
 }

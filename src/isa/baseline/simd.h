@@ -38,6 +38,12 @@ FUSEDATTN_INLINE F32 load(const float* p) {
 }
 FUSEDATTN_INLINE void store(float* p, F32 x) { std::memcpy(p, &x, sizeof x); }
 
+// The first n (0 to 4) elements of x, the rest of `rest`.
+FUSEDATTN_INLINE F32 keep_first(F32 x, std::int64_t n, F32 rest) {
+  for (std::int64_t i = n; i < kLanes; ++i) x[i] = rest[i];
+  return x;
+}
+
 FUSEDATTN_INLINE F32 load(const bf16* p) {
   U32 x = {p[0].bits, p[1].bits, p[2].bits, p[3].bits};
   return bits(x << 16);

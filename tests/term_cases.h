@@ -153,6 +153,34 @@ inline void add_prefix_cases(CaseList& list) {
   list.add(c);
 }
 
+// A few lines against many keys, which are split along the keys and, up to 8 lines of whole vectors, read as they lie.
+inline Case few_lines_base(const std::string& name) {
+  return {.name = name, .batch = 2, .q_heads = 4, .kv_heads = 2, .q_len = 2, .kv_len = 2311, .dim = 16, .dim_v = 48, .layout = Layout::gaps};
+}
+
+inline void add_few_lines_cases(CaseList& list) {
+  for (const int64_t rows : {1, 2, 3, 4, 5, 40}) {
+    Case c = few_lines_base("few_lines" + std::to_string(rows));
+    c.batch = 1, c.q_len = rows;
+    list.add(c);
+    c.name += "_group1", c.q_heads = 2, c.dim = 48, c.dim_v = 16, c.layout = Layout::bsnd, c.bottom_right = kCausal;
+    list.add(c);
+  }
+  Case c = few_lines_base("few_lines_window");
+  c.bottom_right = {1500, -700};
+  list.add(c);
+  c.name = "few_lines_nothing_seen", c.bottom_right = {-1, 0}, c.top_left = {0, -1};
+  list.add(c);
+  c = few_lines_base("few_lines_bytes"), c.bytes = {.present = true, .per_row = false};
+  list.add(c);
+  c = few_lines_base("few_lines_terms"), c.scale = -0.3;
+  c.terms = {.bias = {.form = BiasForm::strided}, .alibi = {.present = true, .bottom_right = true}, .dropout = {.keep_prob = 0.7, .seed = 3}, .sink = true};
+  list.add(c);
+  c = few_lines_base("few_lines_packed"), c.layout = Layout::bsnd, c.terms.sink = true;
+  c.batch = 3, c.q_len = 60, c.kv_len = 4700, c.q_ends = {1, 50, 53}, c.kv_ends = {2200, 2290, 4600};
+  list.add(c);
+}
+
 inline void add_bands_and_forms(CaseList& list) {
   Case c = padded_base("bands");
   c.bands = {{10, 3}, {-4, FUSEDATTN_UNBOUNDED}};
@@ -220,6 +248,7 @@ inline std::vector<Case> term_cases() {
   add_dropout_cases(list);
   add_sink_cases(list);
   add_prefix_cases(list);
+  add_few_lines_cases(list);
   add_bands_and_forms(list);
   for (const Case& c : {all_terms_padded(), all_terms_packed(), all_terms_long()}) list.add(c);
   Case c = all_terms_packed();

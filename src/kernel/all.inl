@@ -10,6 +10,7 @@ namespace {
 #include "kernel/softmax.inl"
 #include "kernel/terms.inl"
 #include "kernel/products.inl"
+#include "kernel/narrow.inl"
 #include "kernel/forward_scratch.inl"
 #include "kernel/forward.inl"
 #include "kernel/backward_scratch.inl"
@@ -37,7 +38,9 @@ Tile backward_tile(const Problem& p) {
 template <class Mac>
 std::size_t forward_bytes(const Problem& p, std::int64_t lines) {
   Arena arena;
-  ForwardSizes<Mac>(p, forward_tile_of<Mac>(p), lines).lay(arena);
+  const ForwardSizes<Mac> sizes(p, forward_tile_of<Mac>(p), lines);
+  sizes.lay(arena);
+  sizes.lay_sums(arena);
   return arena.used();
 }
 template <class Mac>
@@ -46,8 +49,14 @@ std::size_t backward_bytes(const Problem& p, std::int64_t q_len) {
   BackwardSizes<Mac>(p, q_len, backward_tile_of<Mac>(p)).lay(arena);
   return arena.used();
 }
+// Narrow items use float32 words whatever the lane has.
 std::size_t forward_scratch(const Problem& p, std::int64_t lines) {
-  return p.dtype == Dtype::bf16 ? forward_bytes<MacOfBf16>(p, lines) : forward_bytes<Fma>(p, lines);
+  return p.dtype == Dtype::bf16 ? std::max(forward_bytes<MacOfBf16>(p, lines), forward_bytes<Fma>(p, lines)) : forward_bytes<Fma>(p, lines);
+}
+std::size_t forward_part(const Problem& p, std::int64_t lines) {
+  Arena arena;
+  ForwardSizes<Fma>(p, forward_tile_of<Fma>(p), lines).lay_sums(arena);
+  return arena.used();
 }
 std::size_t backward_scratch(const Problem& p, std::int64_t q_len) {
   return p.dtype == Dtype::bf16 ? backward_bytes<MacOfBf16>(p, q_len) : backward_bytes<Fma>(p, q_len);
@@ -59,12 +68,19 @@ std::size_t bias_scratch(const Problem& p, std::int64_t q_len) {
   return sums.used() + backward_scratch(p, q_len);
 }
 
-void forward_any(const Problem& p, const ForwardItem& item, void* scratch) {
+template <class Do>
+void with_forward(const Problem& p, const ForwardItem& item, void* scratch, const ForwardParts& parts, const Do& act) {
   switch (p.dtype) {
-    case Dtype::f32: return Forward<float, Fma>(p, item, scratch).run();
-    case Dtype::bf16: return Forward<bf16, MacOfBf16>(p, item, scratch).run();
-    case Dtype::f16: return Forward<f16, Fma>(p, item, scratch).run();
+    case Dtype::f32: return act(Forward<float, Fma>(p, item, scratch, parts));
+    case Dtype::f16: return act(Forward<f16, Fma>(p, item, scratch, parts));
+    case Dtype::bf16: return is_narrow(p, sequence(p, item.b)) ? act(Forward<bf16, Fma>(p, item, scratch, parts)) : act(Forward<bf16, MacOfBf16>(p, item, scratch, parts));
   }
+}
+void forward_any(const Problem& p, const ForwardItem& item, void* scratch, const ForwardParts& parts) {
+  with_forward(p, item, scratch, parts, [](auto&& forward) { forward.run(); });
+}
+void forward_merge(const Problem& p, const ForwardItem& item, void* scratch, const ForwardParts& parts) {
+  with_forward(p, item, scratch, parts, [](auto&& forward) { forward.merge(); });
 }
 void backward_any(const Problem& p, const BackwardItem& item, void* scratch) {
   switch (p.dtype) {
@@ -139,7 +155,9 @@ const Kernels kernels{FUSEDATTN_NAME(FUSEDATTN_LANE),
                       &look_at_bytes,
                       &forward_tile,
                       &forward_scratch,
+                      &forward_part,
                       &forward_any,
+                      &forward_merge,
                       &backward_tile,
                       &backward_scratch,
                       &backward_any,

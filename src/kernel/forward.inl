@@ -9,28 +9,43 @@
 template <class T, class Mac>
 class Forward {
  public:
-  Forward(const Problem& p, const ForwardItem& item, void* scratch)
+  Forward(const Problem& p, const ForwardItem& item, void* scratch, const ForwardParts& parts)
       : p_(p),
         item_(item),
+        parts_(parts),
         seq_(sequence(p, item.b)),
+        narrow_(Mac::kDepth == 1 && is_narrow(p, seq_)),
         sight_(sight_of(p, item.b)),
         scaling_(Scaling::of<Mac>(p.scale, ScoreTerms::present(p))),
         terms_(p, seq_, item.b, item.scores_before, scaling_.rest),
         keeping_(p, seq_, item.scores_before),
-        sizes_(p, forward_tile_of<Mac>(p), item.rows.size() * p.group()) {
+        sizes_(p, narrow_ ? narrow_tile_of<Mac>(p) : forward_tile_of<Mac>(p), item.rows.size() * p.group()) {
     Arena arena(scratch);
     s_ = sizes_.lay(arena);
+    sums_ = item.parts > 1 ? sums_of(item.part) : sizes_.lay_sums(arena);
   }
 
   void run() {
     start();
-    const Range visible = sight_.columns(item_.rows, seq_.kv_len);
+    const Range visible = meet(item_.cols, sight_.columns(item_.rows, seq_.kv_len));
     const std::int64_t cols = sizes_.tile.cols, rows = sizes_.tile.rows;
     for (std::int64_t j = visible.begin / cols * cols; j < visible.end; j += cols) {
-      enter_block({j, std::min(j + cols, seq_.kv_len)});
+      enter_block({std::max(j, item_.cols.begin), std::min(j + cols, item_.cols.end)});
       for (std::int64_t line = 0; line < sizes_.lines; line += rows) tile({line, std::min(line + rows, sizes_.lines)});
     }
-    for (std::int64_t line = 0; line < sizes_.lines; ++line) finish(line);
+    if (item_.parts == 1) finish();
+  }
+
+  // Of an item whose parts are all there: adds them up in their order.
+  void merge() {
+    sums_ = sums_of(0);
+    for (std::int64_t part = 1; part < item_.parts; ++part) {
+      const ForwardSums other = sums_of(part);
+      for (std::int64_t line = 0; line < sizes_.lines; ++line)
+        if (other.begun[line / kStripRows]) add(other, line);
+      for (std::int64_t strip = 0; strip < sizes_.strips(); ++strip) sums_.begun[strip] |= other.begun[strip];
+    }
+    finish();
   }
 
  private:
@@ -50,9 +65,10 @@ class Forward {
       const T* q = reinterpret_cast<const T*>(row_of(p_, p_.q, item_.b, head, seq_.q_begin + item_.rows.begin));
       pack_rows<Mac>(q, p_.q.row_stride, rows, p_.dim, s_.q + g * rows * sizes_.ld_q, sizes_.ld_q, scaling_.queries);
     }
-    std::fill(s_.begun, s_.begun + sizes_.strips(), false);
-    std::fill(s_.row_max, s_.row_max + sizes_.lines, -kInfinity);
-    std::fill(s_.row_sum, s_.row_sum + sizes_.lines, 0.0f);
+    if (narrow_) std::fill(s_.q + sizes_.lines * sizes_.ld_q, s_.q + kNarrowLines * sizes_.ld_q, 0.0f);
+    std::fill(sums_.begun, sums_.begun + sizes_.strips(), false);
+    std::fill(sums_.row_max, sums_.row_max + sizes_.lines, -kInfinity);
+    std::fill(sums_.row_sum, sums_.row_sum + sizes_.lines, 0.0f);
   }
 
   void enter_block(Range block) {
@@ -65,11 +81,25 @@ class Forward {
 
   void tile(Range lines) {
     if (!look(lines)) return;
-    pack(hides_some(s_.seen, lines.size(), block_.size()));
+    const bool hides = hides_some(s_.seen, lines.size(), block_.size());
+    if (narrow_ && !hides) return narrow_tile(lines);
+    pack(hides);
     multiply_keys(lines);
     softmax(lines);
     multiply_values(lines);
     if (cleaned_) add_nonfinite_values(lines);
+  }
+
+  // The same without packing, where nothing is hidden and 0 meets nobody's NaN.
+  void narrow_tile(Range lines) {
+    const Rows<T> k{k_, p_.k.row_stride, block_.size(), p_.dim}, v{v_, p_.v.row_stride, block_.size(), p_.dim_v};
+    narrow_inner_products(s_.q, sizes_.ld_q, k, lines.size(), s_.scores, sizes_.ld_scores());
+    softmax(lines);
+    for (std::int64_t i = 0; i < lines.size(); i += kStripRows) {
+      narrow_sum_products(scores(i), sizes_.ld_scores(), v, std::min<std::int64_t>(kStripRows, lines.size() - i), sums_.out + i * sizes_.ld_out,
+                          sizes_.ld_out, begun(i));
+      begun(i) = true;
+    }
   }
 
   // What each line sees of the block; false if nothing.
@@ -110,12 +140,12 @@ class Forward {
   // P in place of S; what was accumulated before shrinks.
   void softmax(Range lines) {
     for (std::int64_t i = 0; i < lines.size(); ++i) s_.tops[i] = top_of(i, lines.begin + i);
-    raise_maxima(s_.tops, lines.size(), scaling_.exponent, s_.row_max + lines.begin, s_.row_sum + lines.begin, s_.shrink);
+    raise_maxima(s_.tops, lines.size(), scaling_.exponent, sums_.row_max + lines.begin, sums_.row_sum + lines.begin, s_.shrink);
     for (std::int64_t i = 0; i < lines.size(); ++i) {
       if (s_.hulls[i / kStripRows].empty()) continue;
       const std::int64_t line = lines.begin + i;
-      s_.row_sum[line] += probabilities(i, line);
-      if (s_.shrink[i] != 1.0f && begun(line)) multiply_row(s_.out + line * sizes_.ld_out, round_up(p_.dim_v, kLanes), s_.shrink[i]);
+      sums_.row_sum[line] += probabilities(i, line);
+      if (s_.shrink[i] != 1.0f && begun(line)) multiply_row(sums_.out + line * sizes_.ld_out, round_up(p_.dim_v, kLanes), s_.shrink[i]);
     }
   }
 
@@ -128,23 +158,23 @@ class Forward {
   // The largest score of a row so far, after everything is added to its scores and what it does not see is hidden.
   float top_of(std::int64_t i, std::int64_t line) {
     const Range hull = s_.hulls[i / kStripRows], seen = this->seen(i);
-    if (hull.empty()) return s_.row_max[line];
+    if (hull.empty()) return sums_.row_max[line];
     if (terms_.present()) terms_.add(scores(i), head_of(line), row_of_line(line), seen);
     if (s_.seen[i].holes) hide_holes(scores(i), bytes_of_line(line), p_.mask.bytes.nonzero_hides, seen, -kInfinity);
     hide_outside(scores(i), hull, seen, broadcast(-kInfinity));
-    return largest_score(scores(i), hull, s_.row_max[line]);
+    return largest_score(scores(i), hull, sums_.row_max[line]);
   }
 
   float probabilities(std::int64_t i, std::int64_t line) {
     const Range hull = s_.hulls[i / kStripRows];
     const auto exponentiate = [&](const auto& keep) {
-      return scaling_.exponent == 1.0f ? exponentiate_row<Mac, false>(scores(i), hull, s_.row_max[line], 1.0f, keep)
-                                       : exponentiate_row<Mac, true>(scores(i), hull, s_.row_max[line], scaling_.exponent, keep);
+      return scaling_.exponent == 1.0f ? exponentiate_row<Mac, false>(scores(i), hull, sums_.row_max[line], 1.0f, keep)
+                                       : exponentiate_row<Mac, true>(scores(i), hull, sums_.row_max[line], scaling_.exponent, keep);
     };
     return keeping_.active() ? exponentiate(kept(line, seen(i))) : exponentiate(KeepAll{});
   }
 
-  bool& begun(std::int64_t line) { return s_.begun[line / kStripRows]; }
+  bool& begun(std::int64_t line) { return sums_.begun[line / kStripRows]; }
 
   KeepSome kept(std::int64_t line, Range seen) const {
     return {keeping_.words(head_of(line), row_of_line(line), block_, seen, s_.words), keeping_.threshold()};
@@ -153,7 +183,7 @@ class Forward {
   // O += P V
   void multiply_values(Range lines) {
     sum_products<Mac, false>(s_.scores, sizes_.ld_scores(), values(), s_.hulls, lines.size(), p_.dim_v,
-                             s_.out + lines.begin * sizes_.ld_out, sizes_.ld_out, &begun(lines.begin));
+                             sums_.out + lines.begin * sizes_.ld_out, sizes_.ld_out, &begun(lines.begin));
     for (std::int64_t i = 0; i < lines.size(); i += kStripRows)
       if (!s_.hulls[i / kStripRows].empty()) begun(lines.begin + i) = true;
   }
@@ -165,7 +195,7 @@ class Forward {
       if (!nonfinite_part(v_ + j * p_.v.row_stride, p_.dim_v, part)) continue;
       for (std::int64_t i = 0; i < lines.size(); ++i)
         if (sees(s_.seen[i], bytes_of_line(lines.begin + i), p_.mask.bytes.nonzero_hides, j))
-          add_weighted(s_.out + (lines.begin + i) * sizes_.ld_out, Mac::probability(scores(i), j), part, p_.dim_v);
+          add_weighted(sums_.out + (lines.begin + i) * sizes_.ld_out, Mac::probability(scores(i), j), part, p_.dim_v);
     }
   }
 
@@ -178,15 +208,39 @@ class Forward {
     return shrink;
   }
 
+  ForwardSums sums_of(std::int64_t part) const {
+    Arena arena(parts_.data + parts_.stride * static_cast<std::size_t>(item_.first_part + part));
+    return sizes_.lay_sums(arena);
+  }
+
+  // What another part has summed for a line; see merge().
+  void add(const ForwardSums& other, std::int64_t line) {
+    float &row_max = sums_.row_max[line], &row_sum = sums_.row_sum[line];
+    const float reference = reference_of(std::max(row_max, other.row_max[line]));
+    const float own = exp2((row_max - reference) * scaling_.exponent), others = exp2((other.row_max[line] - reference) * scaling_.exponent);
+    row_max = std::max(row_max, other.row_max[line]);
+    row_sum = row_sum * own + other.row_sum[line] * others;
+    float* const to = sums_.out + line * sizes_.ld_out;
+    const float* const from = other.out + line * sizes_.ld_out;
+    for (std::int64_t d = 0; d < round_up(p_.dim_v, kLanes); d += kLanes) {
+      const F32 x = mul(load(from + d), broadcast(others));
+      store(to + d, begun(line) ? fma(load(to + d), broadcast(own), x) : x);
+    }
+  }
+
+  void finish() {
+    for (std::int64_t line = 0; line < sizes_.lines; ++line) finish(line);
+  }
+
   // out = O / sum and the statistics; a line that saw nothing gets 0, the lowest and the largest float.
   void finish(std::int64_t line) {
     const std::int64_t head = head_of(line), row = seq_.q_begin + row_of_line(line);
-    float row_max = s_.row_max[line] * scaling_.unit, row_sum = s_.row_sum[line];
+    float row_max = sums_.row_max[line] * scaling_.unit, row_sum = sums_.row_sum[line];
     const float shrink = p_.sink != nullptr && seq_.kv_len > 0 ? add_sink(p_.sink[head], row_max, row_sum) : 1.0f;
     const bool nothing = row_sum == 0.0f;
     T* to = reinterpret_cast<T*>(row_of(p_, p_.out, item_.b, head, row));
     if (begun(line))
-      store_scaled(to, s_.out + line * sizes_.ld_out, p_.dim_v, nothing ? 0.0f : shrink * keeping_.inverse() / row_sum);
+      store_scaled(to, sums_.out + line * sizes_.ld_out, p_.dim_v, nothing ? 0.0f : shrink * keeping_.inverse() / row_sum);
     else
       std::fill(to, to + p_.dim_v, T{});
     const std::int64_t at = stats_offset(p_, seq_, item_.b, head, row_of_line(line));
@@ -197,13 +251,16 @@ class Forward {
 
   const Problem& p_;
   const ForwardItem& item_;
+  const ForwardParts parts_;
   const Sequence seq_;
+  const bool narrow_;
   const Sight sight_;
   const Scaling scaling_;
   ScoreTerms terms_;
   const Keeping keeping_;
   const ForwardSizes<Mac> sizes_;
   ForwardScratch s_;
+  ForwardSums sums_;
   Range block_;
   const T *k_ = nullptr, *v_ = nullptr;
   bool packed_ = false, finite_ = true, cleaned_ = false;

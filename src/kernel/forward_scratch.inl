@@ -1,8 +1,13 @@
-// What the forward of an item keeps: sizes of tile and panels, and the pieces of scratch.
+// What the lines of an item have summed so far.
+struct ForwardSums {
+  float *out, *row_max, *row_sum;
+  bool* begun;  // of every strip of lines: whether out holds anything yet
+};
+
+// What the forward of an item keeps besides: sizes of tile and panels, and the pieces of scratch.
 struct ForwardScratch {
-  float *q, *out, *keys, *values, *scores, *row_max, *row_sum;
+  float *q, *keys, *values, *scores;
   float *tops, *shrink;  // of a tile's rows: the largest scores now, and by how much what was accumulated shrinks
-  bool* begun;           // of every strip of lines: whether out holds anything yet
   float* distances;
   std::uint16_t* words;
   Seen* seen;
@@ -28,18 +33,23 @@ struct ForwardSizes {
   std::int64_t value_panel() const { return words<Mac>(tile.cols) * kPanel; }
   std::int64_t strips() const { return (lines + kStripRows - 1) / kStripRows; }
 
+  ForwardSums lay_sums(Arena& arena) const {
+    ForwardSums s;
+    s.out = arena.take<float>(lines * ld_out);
+    s.row_max = arena.take<float>(lines);
+    s.row_sum = arena.take<float>(lines);
+    s.begun = arena.take<bool>(strips());
+    return s;
+  }
+
   ForwardScratch lay(Arena& arena) const {
     ForwardScratch s;
-    s.q = arena.take<float>(lines * ld_q);
-    s.out = arena.take<float>(lines * ld_out);
+    s.q = arena.take<float>(std::max(lines, kNarrowLines) * ld_q);
     s.keys = arena.take<float>(tile.cols / kPanel * key_panel());
     s.values = arena.take<float>(value_panels * value_panel());
     s.scores = arena.take<float>(tile.rows * ld_scores());
-    s.row_max = arena.take<float>(lines);
-    s.row_sum = arena.take<float>(lines);
     s.tops = arena.take<float>(tile.rows + kLanes);
     s.shrink = arena.take<float>(tile.rows + kLanes);
-    s.begun = arena.take<bool>(strips());
     s.distances = arena.take<float>(has_distances ? ScoreTerms::distances(lines, tile.cols) : 0);
     s.words = arena.take<std::uint16_t>(drops ? Keeping::room(tile.cols) : 0);
     s.seen = arena.take<Seen>(tile.rows);
@@ -56,4 +66,11 @@ Tile forward_tile_of(const Problem& p) {
   const std::int64_t unit = std::max<std::int64_t>(kPanel, 64);
   const std::int64_t cols = std::clamp<std::int64_t>(kBlockBytes / column_bytes / unit * unit, unit, 512);
   return {kTileStrips * kStripRows, cols};
+}
+
+// Narrow items (see narrow.inl) read a block of values from the second-level cache while the keys of the next one come.
+template <class Mac>
+Tile narrow_tile_of(const Problem& p) {
+  const Tile tile = forward_tile_of<Mac>(p);
+  return {tile.rows, std::min<std::int64_t>(tile.cols, 128)};
 }

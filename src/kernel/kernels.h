@@ -13,11 +13,18 @@ struct Tile {
   std::int64_t rows, cols;
 };
 
-// Rows of all query heads that share one key head, against every column they see.
+// Rows of all query heads that share one key head, against every column they see, or a part of them.
 struct ForwardItem {
   std::int64_t b, kv_head;
-  Range rows;
-  std::int64_t scores_before;  // of one head, in the sequences before b
+  Range rows, cols;
+  std::int64_t scores_before;          // of one head, in the sequences before b
+  std::int64_t first_part, part, parts;  // of the items with the same rows; where they are one, it finishes them itself
+};
+
+// Where the items of the same rows leave what they have summed: `stride` bytes each.
+struct ForwardParts {
+  std::byte* data;
+  std::size_t stride;
 };
 
 // All rows of one query head against a range of columns. Writes dk, dv of those columns (or their float32 partials, when
@@ -83,7 +90,9 @@ struct Kernels {
   void (*look_at_bytes)(const LookItem&);
   Tile (*forward_tile)(const Problem&);
   std::size_t (*forward_scratch)(const Problem&, std::int64_t lines);
-  void (*forward)(const Problem&, const ForwardItem&, void* scratch);
+  std::size_t (*forward_part)(const Problem&, std::int64_t lines);
+  void (*forward)(const Problem&, const ForwardItem&, void* scratch, const ForwardParts& parts);
+  void (*forward_merge)(const Problem&, const ForwardItem&, void* scratch, const ForwardParts& parts);
   Tile (*backward_tile)(const Problem&);
   std::size_t (*backward_scratch)(const Problem&, std::int64_t q_len);
   void (*backward)(const Problem&, const BackwardItem&, void* scratch);

@@ -32,6 +32,12 @@ FUSEDATTN_INLINE void exp2(F32 (&x)[kVectors]) {
   for (int n = 0; n < kVectors; ++n) x[n] = mul(p[n], shift_to_exponent(shifted[n]));
 }
 
+FUSEDATTN_INLINE float exp2(float x) {
+  F32 all[1] = {broadcast(x)};
+  exp2(all);
+  return maximum(all[0]);
+}
+
 constexpr float kLog2e = 1.44269504088896340736f, kLn2 = 0.693147180559945309417f;
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 

@@ -11,6 +11,10 @@ namespace {
 // costs about 1 / (2 * lines) of its products; few enough that every worker has several items to level out differences.
 constexpr std::int64_t kMostLines = 1026, kFewestLines = 48, kItemsPerWorker = 4;
 
+// Forward items of few lines against many keys are split along the keys, for as many threads: at this many lines at most, into parts of at
+// least so many columns. It depends on the sequence's own shape alone, and so do the bits of the result.
+constexpr std::int64_t kSplitLines = 96, kPartCols = 1024;
+
 // Columns of a backward split and the most splits of a head: what lets one long head occupy several threads, at the price of
 // one float32 dq for each.
 constexpr std::int64_t kSplitCols = 512, kMostSplits = 8;
@@ -29,10 +33,26 @@ std::int64_t rows_per_item(const Problem& p, std::int64_t threads) {
   return rows < 6 ? rows : rows / 6 * 6;
 }
 
+// The items of a range of rows: one, or one for each part of the columns.
+void add_items(const Problem& p, const Sequence& seq, const ForwardItem& whole, Plan& plan) {
+  const std::int64_t lines = whole.rows.size() * p.group();
+  const std::int64_t parts = seq.q_len * p.group() <= kSplitLines ? std::max<std::int64_t>(1, seq.kv_len / kPartCols) : 1;
+  ForwardItem item = whole;
+  item.parts = parts, item.first_part = plan.parts;
+  const std::int64_t cols = divide_up(divide_up(seq.kv_len, parts), 64) * 64;
+  for (item.part = 0; item.part < parts; ++item.part) {
+    item.cols = {std::min(item.part * cols, seq.kv_len), item.part + 1 == parts ? seq.kv_len : std::min((item.part + 1) * cols, seq.kv_len)};
+    plan.forward_items.push_back(item);
+  }
+  plan.lines = std::max(plan.lines, lines);
+  if (parts == 1) return;
+  plan.parts += parts, plan.part_lines = std::max(plan.part_lines, lines);
+}
+
 void plan_forward(std::int64_t threads, Plan& plan) {
   const Problem& p = plan.problem;
   const std::int64_t most = rows_per_item(p, threads);
-  plan.lines = 0;
+  plan.lines = plan.parts = plan.part_lines = 0;
   std::int64_t scores = 0, scores_before = 0;
   for (std::int64_t b = 0; b < p.batch; ++b) {
     const Sequence seq = sequence(p, b);
@@ -40,19 +60,18 @@ void plan_forward(std::int64_t threads, Plan& plan) {
     if (seq.q_len == 0) continue;
     const std::int64_t pieces = divide_up(seq.q_len, most);
     const std::int64_t rows = std::min(most, divide_up(divide_up(seq.q_len, pieces), 6) * 6);
-    plan.lines = std::max(plan.lines, std::min(rows, seq.q_len) * p.group());
     for (std::int64_t h = 0; h < p.kv_heads; ++h)
       for (std::int64_t i = 0; i < seq.q_len; i += rows)
-        plan.forward_items.push_back({b, h, {i, std::min(i + rows, seq.q_len)}, scores_before});
+        add_items(p, seq, {b, h, {i, std::min(i + rows, seq.q_len)}, {}, scores_before, 0, 0, 1}, plan);
   }
   plan.workers = std::min<std::int64_t>(threads, static_cast<std::int64_t>(plan.forward_items.size()));
   if (plan.workers <= 1) return;
   const auto cost = [&p](const ForwardItem& item) {
-    return visible_area(sight_of(p, item.b), item.rows, sequence(p, item.b).kv_len);
+    return visible_area(sight_of(p, item.b), item.rows, sequence(p, item.b).kv_len) / item.parts;
   };
   if (p.sequences_differ() || cost(plan.forward_items.front()) != cost(plan.forward_items.back()))
     std::sort(plan.forward_items.begin(), plan.forward_items.end(), [&](const ForwardItem& x, const ForwardItem& y) {
-      const auto key = [&](const ForwardItem& item) { return std::tuple(-cost(item), item.b, item.kv_head, item.rows.begin); };
+      const auto key = [&](const ForwardItem& item) { return std::tuple(-cost(item), item.b, item.kv_head, item.rows.begin, item.part); };
       return key(x) < key(y);
     });
 }
@@ -147,6 +166,9 @@ ForwardWorkspace lay_forward(const Plan& plan, Arena& arena) {
   w.sights = arena.take<RowSight>(static_cast<std::size_t>(plan.mask_rows.count()));
   w.stride = plan.lines ? plan.kernels->forward_scratch(plan.problem, plan.lines) : 0;
   w.scratch = arena.take<std::byte>(w.stride * static_cast<std::size_t>(plan.workers));
+  w.parts.stride = plan.parts ? plan.kernels->forward_part(plan.problem, plan.part_lines) : 0;
+  w.parts.data = arena.take<std::byte>(w.parts.stride * static_cast<std::size_t>(plan.parts));
+  w.parts_left = arena.take<std::int32_t>(static_cast<std::size_t>(plan.parts));
   return w;
 }
 

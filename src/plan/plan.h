@@ -31,6 +31,7 @@ struct Plan {
 
   std::vector<ForwardItem> forward_items;  // longest first when there are several workers
   std::int64_t lines = 0;                  // of the largest forward item
+  std::int64_t parts = 0, part_lines = 0;  // of items that share their rows with others; lines of the largest
 
   std::vector<Unit> units;  // longest first; the heads of a group one after another
   std::int64_t items = 0;   // of all units
@@ -53,11 +54,14 @@ void make_plan(const Problem& problem, Direction direction, const Kernels& kerne
 std::int64_t visible_area(const Sight& sight, Range rows, std::int64_t kv_len);
 std::int64_t visible_area(const Problem& problem);
 
-// The workspace of a forward plan: what the rows of mask bytes show, and scratch for each worker.
+// The workspace of a forward plan: what the rows of mask bytes show; scratch for each worker; what the parts leave, and, at the first
+// part of some rows, how many are still missing.
 struct ForwardWorkspace {
   RowSight* sights;
   std::byte* scratch;
   std::size_t stride;
+  ForwardParts parts;
+  std::int32_t* parts_left;
 };
 ForwardWorkspace lay_forward(const Plan& plan, Arena& arena);
 

@@ -1,4 +1,5 @@
-// Runs a forward plan: workers take items from a queue, longest first.
+// Runs a forward plan: workers take items from a queue, longest first. Who completes the last part of some rows merges their parts, in the
+// order of the columns whoever computed them.
 #include <algorithm>
 #include <atomic>
 #include <cstring>
@@ -9,18 +10,31 @@
 namespace fusedattn {
 namespace {
 
-struct Walk {
-  const Plan& plan;
-  const Problem& problem;
-  ForwardWorkspace workspace;
-  std::atomic<std::size_t> next = 0;
-
-  static void work(void* argument, std::int32_t worker) {
-    Walk& walk = *static_cast<Walk*>(argument);
-    std::byte* scratch = walk.workspace.scratch + walk.workspace.stride * static_cast<std::size_t>(worker);
-    for (std::size_t i; (i = walk.next++) < walk.plan.forward_items.size();)
-      walk.plan.kernels->forward(walk.problem, walk.plan.forward_items[i], scratch);
+class Walk {
+ public:
+  Walk(const Plan& plan, const Problem& problem, const ForwardWorkspace& workspace) : plan_(plan), problem_(problem), w_(workspace) {
+    for (const ForwardItem& item : plan.forward_items)
+      if (item.parts > 1 && item.part == 0) parts_left(item).store(static_cast<std::int32_t>(item.parts), std::memory_order_relaxed);
   }
+
+  static void work(void* argument, std::int32_t worker) { static_cast<Walk*>(argument)->take_items(worker); }
+
+ private:
+  std::atomic_ref<std::int32_t> parts_left(const ForwardItem& item) { return std::atomic_ref<std::int32_t>(w_.parts_left[item.first_part]); }
+
+  void take_items(std::int32_t worker) {
+    std::byte* const scratch = w_.scratch + w_.stride * static_cast<std::size_t>(worker);
+    for (std::size_t i; (i = next_++) < plan_.forward_items.size();) {
+      const ForwardItem& item = plan_.forward_items[i];
+      plan_.kernels->forward(problem_, item, scratch, w_.parts);
+      if (item.parts > 1 && parts_left(item).fetch_sub(1) == 1) plan_.kernels->forward_merge(problem_, item, scratch, w_.parts);
+    }
+  }
+
+  const Plan& plan_;
+  const Problem& problem_;
+  const ForwardWorkspace w_;
+  std::atomic<std::size_t> next_ = 0;
 };
 
 // The rows after the last sequence are a last block of their own where statistics lie in blocks.
@@ -47,7 +61,7 @@ void run_forward(const Plan& plan, void* workspace, const Team& team) {
   Arena arena(workspace);
   const ForwardWorkspace w = lay_forward(plan, arena);
   const Problem p = look(plan, w.sights, team);
-  Walk walk{plan, p, w};
+  Walk walk(plan, p, w);
   team.run(static_cast<std::int32_t>(plan.workers), &Walk::work, &walk);
   if (!p.packed()) return;
   const std::int64_t end = p.batch ? p.q_ends[p.batch - 1] : 0;

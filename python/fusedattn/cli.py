@@ -155,10 +155,21 @@ def bench(
     cells: Annotated[
         list[str] | None,
         typer.Option(
-            help="headline (the large shapes with floors), smoke (the small grid), all, or a shape B,N,S,D, "
+            help="headline (the large shapes with floors), smoke (the small grid), all, or a shape as in --shape, "
             "optionally with :causal or :band. May be repeated. Without it: all."
         ),
     ] = None,
+    shape: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A shape of your own: batch,heads,length,dim, e.g. 1,8,4096,128; with key heads 1,32:8,4096,128; with rows and "
+            "columns 1,32:8,1x4096,128. May be repeated."
+        ),
+    ] = None,
+    mask: Annotated[str | None, typer.Option(help="For --shape: causal, or band (512 columns).")] = None,
+    causal: Annotated[bool, typer.Option("--causal", help="The same as --mask causal.")] = False,
+    forward: Annotated[bool, typer.Option("--forward", help="The forward alone.")] = False,
+    backward: Annotated[bool, typer.Option("--backward", help="The backward alone.")] = False,
     dtype: Annotated[list[str] | None, typer.Option(help="fp32, bf16 or fp16. May be repeated.")] = None,
     threads: Annotated[
         int, typer.Option(min=1, max=1024, help="Threads of fusedattn, torch and the probe.")
@@ -198,13 +209,17 @@ def bench(
     if costs:
         _bench_costs(dtype or list(DTYPES[:2]), threads, budget, json_file)
         return
-    chosen = session.select(cells or ["headline" if quick else "all"], dtypes, threads)
+    suffix = _mask_suffix(mask, causal, shape)
+    asked = [*(cells or []), *(text + suffix for text in shape or [])]
+    chosen = session.select(asked or ["headline" if quick else "all"], dtypes, threads)
+    wanted = {"forward": forward, "backward": backward}
+    directions = tuple(name for name in session.DIRECTIONS if wanted[name] or forward == backward)
     names = (
         [peers.OURS]
         if alone
         else [peers.OURS, peers.TORCH, *([peers.TORCH_INTEL] if peers.torch_has_mkl() else [])]
     )
-    request = session.Request(chosen, rounds, min(budget, 40.0) if quick else budget, peers=names)
+    request = session.Request(chosen, rounds, min(budget, 40.0) if quick else budget, directions, names)
     with _progress() as tell:
         result = session.run(request, tell)
     report.show(result, _console())
@@ -243,6 +258,18 @@ def _bench_machine(threads: int, json_file: Path | None) -> None:
     rates = machine.rates(counts, seconds=0.2)
     machine.show(rates, counts, _console())
     _write_json(json_file, {"machine": facts.collect(), "rates": rates})
+
+
+def _mask_suffix(mask: str | None, causal: bool, shapes: list[str] | None) -> str:
+    """What parse() reads after a shape."""
+    if (mask or causal) and not shapes:
+        raise ValueError("--mask and --causal belong to --shape, which is not given")
+    if causal and mask not in (None, "causal"):
+        raise ValueError(f"--mask is {mask!r} and --causal is given; accepted is one of them")
+    mask = "causal" if causal else mask
+    if mask not in (None, "causal", "band"):
+        raise ValueError(f"--mask is {mask!r}; accepted are causal and band")
+    return f":{mask}" if mask else ""
 
 
 def _check_dtypes(dtypes: list[str] | None) -> None:

@@ -72,5 +72,5 @@ Tile forward_tile_of(const Problem& p) {
 template <class Mac>
 Tile narrow_tile_of(const Problem& p) {
   const Tile tile = forward_tile_of<Mac>(p);
-  return {tile.rows, std::min<std::int64_t>(tile.cols, 128)};
+  return {tile.rows, std::min<std::int64_t>(tile.cols, 256)};
 }

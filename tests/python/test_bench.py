@@ -9,6 +9,7 @@ from fusedattn import formula
 from fusedattn.bench import cells, correct, floors
 from fusedattn.bench.cells import Cell
 from fusedattn.bench.measure import Entry, Measurement, measure
+from fusedattn.bench.runner import Runner
 
 
 @pytest.mark.parametrize("mask", ["none", "causal", "band"])
@@ -34,7 +35,7 @@ def test_a_cut_cell_keeps_its_work_per_head():
     )
 
 
-@pytest.mark.parametrize("text", ["1,2,3", "1,2,3,x", "1,2,3,0", "1,2,3,4:diagonal", "large"])
+@pytest.mark.parametrize("text", ["1,2,3", "1,2,3,x", "1,2,3,0", "1,2,3,4:diagonal", "1,3:2,8,8", "1,2,0x3,4", "large"])
 def test_cells_that_cannot_be_read_are_refused(text):
     with pytest.raises(ValueError, match="cell is .*accepted are headline, smoke, all"):
         cells.parse(text, ["fp32"], 1)
@@ -42,6 +43,10 @@ def test_cells_that_cannot_be_read_are_refused(text):
 
 def test_cells_by_shape():
     assert cells.parse("1,2,3,4:causal", ["bf16"], 2) == [Cell(1, 2, 3, 4, "causal", "bf16", 2)]
+    assert cells.parse("1,32:8,1x40,4", ["fp32"], 1) == [Cell(1, 32, 40, 4, kv_heads=8, rows=1)]
+    assert cells.parse("1,2:2,40x40,4", ["fp32"], 1) == [Cell(1, 2, 40, 4)]
+    for text in ("1,32:8,1x40,4", "1,32:8,40,4", "2,3,40,4"):
+        assert cells.parse(text, ["fp32"], 1)[0].text() == text
 
 
 def head(rows, columns, dim, dim_v, seed=0):
@@ -79,16 +84,31 @@ def test_blocks_of_rows_add_up_to_the_whole(mask, monkeypatch):
     cell = Cell(1, 1, 60, 8, mask=mask)
     monkeypatch.setattr(correct, "ROWS", 25)
     q, k, v, d_out = head(60, 60, 8, 8)
-    got = correct.expected(cell, q, k, v, d_out, ("forward", "backward"))
+    got = correct.expected(cell, *(x[None] for x in (q, k, v, d_out)), ("forward", "backward"))
     visible = correct.visible_rows(cell, 0, 60)
-    np.testing.assert_allclose(got["out"], formula.forward(q, k, v, 8**-0.5, visible)[0], atol=1e-12)
+    np.testing.assert_allclose(got["out"][0], formula.forward(q, k, v, 8**-0.5, visible)[0], atol=1e-12)
     for name, want in zip(("dq", "dk", "dv"), formula.backward(q, k, v, d_out, 8**-0.5, visible)):
-        np.testing.assert_allclose(got[name], want, atol=1e-12)
+        np.testing.assert_allclose(got[name][0], want, atol=1e-12)
+
+
+@pytest.mark.parametrize("mask", ["none", "causal", "band"])
+def test_heads_of_a_group_share_a_key_head_and_rows_end_at_the_last_column(mask):
+    cell = Cell(1, 6, 40, 8, mask=mask, kv_heads=2, rows=9)
+    assert (cell.group, cell.q_shape, cell.kv_shape) == (3, (1, 6, 9, 8), (1, 2, 40, 8))
+    visible = correct.visible_rows(cell, 0, 9)
+    assert cell.visible == (9 * 40 if visible is None else visible.sum())
+    assert visible is None or (visible[-1, -1] and not visible[-2, -1])
+    runner = Runner("torch")
+    runner.prepare(cell)
+    inputs, outputs = runner.last_head(("forward", "backward"))
+    assert inputs["q"].shape == (3, 9, 8) and inputs["k"].shape == outputs["dk"].shape == (1, 40, 8)
+    correct.check("torch", cell, inputs, outputs, ("forward", "backward"))
+    assert cell.sample().q_shape == (1, 3, 9, 8) and cell.sample().kv_shape == (1, 1, 40, 8)
 
 
 def test_a_wrong_result_is_not_timed():
     cell = Cell(1, 1, 20, 4)
-    inputs = dict(zip(("q", "k", "v", "d_out"), head(20, 20, 4, 4)))
+    inputs = dict(zip(("q", "k", "v", "d_out"), (x[None] for x in head(20, 20, 4, 4))))
     right = correct.expected(cell, *inputs.values(), ("forward",))
     correct.check("peer", cell, inputs, right, ("forward",))
     with pytest.raises(correct.WrongResult, match=r"peer on \[1,1,20,4\] none fp32: out is off"):
@@ -154,6 +174,7 @@ def test_rounds_with_a_moving_limit_or_a_shared_cpu_are_discarded():
 def row(length, dim, dtype, share, mask="none", threads=1, direction="forward"):
     return {
         "shape": [1, 2, length, dim],
+        "square": True,
         "dtype": dtype,
         "direction": direction,
         "mask": mask,

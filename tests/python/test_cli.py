@@ -117,6 +117,18 @@ def test_bench_draws_a_chart(tmp_path):
     assert target.read_bytes().startswith(b"\x89PNG")
 
 
+def test_bench_of_a_shape_of_ones_own(tmp_path):
+    pytest.importorskip("torch")
+    target = tmp_path / "bench.json"
+    options = ["--shape", "1,4:2,3x64,16", "--causal", "--dtype", "fp32", "--backward", "--alone", "--budget", "1", "--json", str(target)]
+    result = run("bench", *options)
+    assert result.returncode == 0, result.stderr
+    (row,) = json.loads(target.read_text())["results"]
+    assert (row["cell"], row["mask"], row["direction"]) == ("1,4:2,3x64,16", "causal", "backward")
+    assert row["flops"] == 10 * 16 * 4 * (62 + 63 + 64) and row["bytes"] == 4 * (4 * 4 * 3 * 16 + 4 * 2 * 64 * 16)
+    assert 0 < row["peers"]["fusedattn"]["roofline_percent"] < 200
+
+
 def test_bench_of_the_machine_alone(tmp_path):
     target = tmp_path / "probe.json"
     result = run("bench", "--probe", "--json", str(target))
@@ -129,6 +141,9 @@ def test_bench_of_the_machine_alone(tmp_path):
     [
         (["--dtype", "fp64"], "--dtype is 'fp64'; accepted are fp32, bf16, fp16"),
         (["--cells", "1,2"], "cell is '1,2'; accepted are"),
+        (["--shape", "1,3:2,8,8"], "cell is '1,3:2,8,8'; accepted are"),
+        (["--shape", "1,2,8,8", "--mask", "diagonal"], "--mask is 'diagonal'; accepted are causal and band"),
+        (["--causal"], "--mask and --causal belong to --shape"),
     ],
 )
 def test_bench_refuses_in_a_sentence(arguments, sentence):

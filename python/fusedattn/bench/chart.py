@@ -51,5 +51,5 @@ def _panel(axis, results: list[dict], direction: str) -> None:
 
 def _label(row: dict) -> str:
     threads = f"{row['threads']} threads" if row["threads"] > 1 else ""
-    parts = (",".join(map(str, row["shape"])), row["dtype"], MASKS[row["mask"]], threads)
+    parts = (row["cell"], row["dtype"], MASKS[row["mask"]], threads)
     return " ".join(part for part in parts if part)

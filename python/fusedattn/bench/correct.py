@@ -20,27 +20,31 @@ def visible_rows(cell: Cell, first: int, last: int):
     """Which columns rows first..last of the cell see: bool [rows, columns], or None for all."""
     if cell.mask == "none":
         return None
-    rows, columns = np.arange(first, last)[:, None], np.arange(cell.length)[None, :]
+    rows = np.arange(first, last)[:, None] + cell.length - cell.q_len
+    columns = np.arange(cell.length)[None, :]
     shown = columns <= rows
     return shown & (columns > rows - BAND) if cell.mask == "band" else shown
 
 
 def expected(cell: Cell, q, k, v, d_out, directions) -> dict[str, np.ndarray]:
-    """out and, for a backward, dq, dk, dv of one head in float64, a block of rows at a time."""
+    """out and, for a backward, dq, dk, dv in float64, a block of rows at a time.
+
+    q and d_out are [query heads, rows, dim] of the heads that share the one of k and v, [1, columns, dim].
+    """
     scale = cell.dim**-0.5
-    zeros = np.zeros((cell.length, cell.dim))
-    result = {"out": zeros.copy()}
+    result = {"out": np.zeros(q.shape)}
     if "backward" in directions:
-        result |= {"dq": zeros.copy(), "dk": zeros.copy(), "dv": zeros.copy()}
-    for first in range(0, cell.length, ROWS):
-        rows = slice(first, min(first + ROWS, cell.length))
-        visible = visible_rows(cell, rows.start, rows.stop)
-        result["out"][rows] = formula.forward(q[rows], k, v, scale, visible)[0]
-        if "backward" in directions:
-            dq, dk, dv = formula.backward(q[rows], k, v, d_out[rows], scale, visible)
-            result["dq"][rows] = dq
-            result["dk"] += dk
-            result["dv"] += dv
+        result |= {"dq": np.zeros(q.shape), "dk": np.zeros(k.shape), "dv": np.zeros(v.shape)}
+    for head in range(len(q)):
+        for first in range(0, cell.q_len, ROWS):
+            rows = (head, slice(first, min(first + ROWS, cell.q_len)))
+            visible = visible_rows(cell, rows[1].start, rows[1].stop)
+            result["out"][rows] = formula.forward(q[rows], k[0], v[0], scale, visible)[0]
+            if "backward" in directions:
+                dq, dk, dv = formula.backward(q[rows], k[0], v[0], d_out[rows], scale, visible)
+                result["dq"][rows] = dq
+                result["dk"][0] += dk
+                result["dv"][0] += dv
     return result
 
 

@@ -38,7 +38,7 @@ def _key(row: dict, **changes) -> tuple:
 
 
 def _floor(row: dict, shares: dict[tuple, float]) -> float | None:
-    if (*row["shape"][2:], "fp32", row["direction"]) not in _UNCUT:
+    if not row["square"] or (*row["shape"][2:], "fp32", row["direction"]) not in _UNCUT:
         return None
     if row["threads"] > 1:
         return _scaled(shares.get(_key(row, threads=1)), _OF_ONE_THREAD)

@@ -48,7 +48,7 @@ def _headline(results: list[dict]) -> Table:
     by_line: dict[tuple, dict] = {}
     for row in results:
         size = (row["shape"][2], row["shape"][3])
-        if any(size == known for known, _ in HEADLINES) and row["mask"] in ("none", "causal"):
+        if row["square"] and any(size == known for known, _ in HEADLINES) and row["mask"] in ("none", "causal"):
             line = (row["threads"], row["mask"], row["direction"])
             by_line.setdefault(line, {})[(size, row["dtype"])] = row
     for (threads, mask, direction), cells in by_line.items():
@@ -90,7 +90,7 @@ def _details(results: list[dict], wide: bool) -> Table:
     )
     for heading in ("B,N,S,D", "mask", "dtype", "threads" if wide else "t", ""):
         table.add_column(heading, no_wrap=True)
-    for heading in ("ms", "GFLOP/s", "share") if wide else ("ms", "share"):
+    for heading in ("ms", "GFLOP/s", "share", "roofline") if wide else ("ms", "share"):
         table.add_column(heading, justify="right", no_wrap=True)
     for name in others:
         table.add_column(name, justify="right")
@@ -105,14 +105,14 @@ def _detail_cells(row: dict, others: list[str], wide: bool) -> list[str]:
     ours = row["peers"][peers.OURS]
     direction = row["direction"] if wide else {"forward": "fwd", "backward": "bwd"}[row["direction"]]
     cells = [
-        ",".join(map(str, row["shape"])),
+        row["cell"],
         MASKS[row["mask"]],
         row["dtype"],
         str(row["threads"]),
         direction,
     ]
     cells += [f"{ours['seconds'] * 1e3:.3g}", *([f"{ours['gflops']:.0f}"] if wide else [])]
-    cells.append(f"{ours['share_percent']:.1f}")
+    cells += [f"{ours['share_percent']:.1f}", *([f"{ours['roofline_percent']:.1f}"] if wide else [])]
     for name in others:
         peer = row["peers"][name]
         ratio, low, high = peer["ratio"]
@@ -156,6 +156,10 @@ def _notes(report: dict) -> list[str]:
         "Useful work: 4 D operations per visible pair forward, 10 D backward. One head of every cell was "
         f"compared with float64 before timing; largest error {worst:.1e} of the largest value. "
         f"{report['seconds']:.0f} s in all."
+    )
+    notes.append(
+        "Roofline: the time that the useful work takes at the limit, or that moving every tensor once takes at the bandwidth "
+        "measured for so many bytes, whichever is longer."
     )
     return [note.replace("[", "\\[") for note in notes]
 

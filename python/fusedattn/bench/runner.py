@@ -14,9 +14,9 @@ Attend = Callable[..., torch.Tensor]  # (q, k, v, cell, mask) -> out
 
 
 def torch_attend(q, k, v, cell: Cell, mask):
-    """torch's own scaled_dot_product_attention; a band has to be given to it as a matrix of bool."""
+    """torch's own scaled_dot_product_attention; what is not a square triangle has to be given to it as a matrix of bool."""
     return torch.nn.functional.scaled_dot_product_attention(
-        q, k, v, attn_mask=mask, is_causal=cell.mask == "causal"
+        q, k, v, attn_mask=mask, is_causal=cell.mask == "causal" and mask is None, enable_gqa=cell.group > 1
     )
 
 
@@ -29,10 +29,10 @@ def fused_attend(q, k, v, cell: Cell, mask):
 
 def torch_mask(cell: Cell):
     """The matrix torch needs for the cell's mask, or None."""
-    if cell.mask != "band":
+    if cell.mask == "none" or (cell.mask == "causal" and not cell.rows):
         return None
-    ones = torch.ones(cell.length, cell.length, dtype=torch.bool)
-    return ones.tril() & ones.triu(1 - BAND)
+    ones, shift = torch.ones(cell.q_len, cell.length, dtype=torch.bool), cell.length - cell.q_len
+    return ones.tril(shift) & ones.triu(shift + 1 - (BAND if cell.mask == "band" else cell.length + cell.q_len))
 
 
 def fused_mask(cell: Cell):
@@ -58,7 +58,8 @@ class Runner:
         """packed: outputs are [rows, heads, features], and so is their gradient."""
         torch.set_num_threads(cell.threads)
         generator = torch.Generator().manual_seed(20)
-        tensors = [torch.randn(cell.shape, generator=generator) for _ in range(4)]
+        shapes = (cell.q_shape, cell.kv_shape, cell.kv_shape, cell.q_shape)
+        tensors = [torch.randn(shape, generator=generator) for shape in shapes]
         tensors = [x.to(getattr(torch, DTYPES[cell.dtype])) for x in tensors]
         self._cell, self._mask, self._graph = cell, self._make_mask(cell), None
         self._inputs = tuple(tensors[:3])
@@ -92,12 +93,14 @@ class Runner:
         return elapsed / calls, (time.process_time() - cpu_start) / elapsed
 
     def last_head(self, directions) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-        """Inputs and outputs of the last head, as float64, to be checked."""
+        """Inputs and outputs of the last key head and its query heads, as float64, to be checked."""
         q, k, v = self._inputs
         outputs = {"out": self.forward()}
         if "backward" in directions:
             outputs |= dict(zip(("dq", "dk", "dv"), self.backward()))
         inputs = {"q": q, "k": k, "v": v, "d_out": self._d_out}
+        group = self._cell.group
         return tuple(
-            {key: x[-1, -1].double().numpy() for key, x in part.items()} for part in (inputs, outputs)
+            {key: x[-1, -group if x.shape[1] == self._cell.heads else -1 :].double().numpy() for key, x in part.items()}
+            for part in (inputs, outputs)
         )

@@ -14,6 +14,7 @@ from fusedattn.bench.measure import Measurement, measure
 
 DIRECTIONS = ("forward", "backward")
 PROBE_SECONDS = 0.012
+BANDWIDTH_SECONDS = 0.05
 HEADLINE_WEIGHT = 4  # a cell with a floor gets this many times the seconds of a small one
 
 
@@ -61,7 +62,7 @@ def run(request: Request, tell: Callable[[int, int, str], None]) -> dict:
             seconds = _slice(jobs[number:], request.budget - (time.perf_counter() - started))
             result = measure(cell, direction, team, _limit_of(cell, lane), seconds, request.rounds)
             result.errors = errors
-            results.append(record(result, team[0].name))
+            results.append(record(result, team[0].name, bandwidth_of(cell, direction)))
     finally:
         for peer in team:
             peer.close()
@@ -95,9 +96,20 @@ def _slice(jobs, seconds_left: float) -> float:
     return max(0.2, seconds_left * weights[0] / sum(weights))
 
 
-def record(result: Measurement, ours: str) -> dict:
-    """One measurement as plain values: seconds, GFLOP/s, share of the limit, ratios with their intervals."""
+def bandwidth_of(cell: Cell, direction: str) -> float:
+    """GB/s at which this machine reads as many bytes as the cell must move, from wherever that many bytes fit."""
+    return probe.bandwidth(max(4096, cell.bytes(direction) // cell.threads), cell.threads, BANDWIDTH_SECONDS)
+
+
+def record(result: Measurement, ours: str, bandwidth: float) -> dict:
+    """One measurement as plain values: seconds, GFLOP/s, shares of the limits, ratios with their intervals.
+
+    bandwidth: GB/s. The roofline is the time of the multiply-adds or of the memory, whichever is longer.
+    """
     cell = result.cell
+    limits = sorted(result.limits)
+    limit = limits[len(limits) // 2]
+    roofline = max(cell.flops(result.direction) / limit, cell.bytes(result.direction) / bandwidth) / 1e9
     by_peer = {}
     for name, entry in result.entries.items():
         seconds = result.seconds(name)
@@ -105,20 +117,25 @@ def record(result: Measurement, ours: str) -> dict:
             "seconds": seconds,
             "gflops": cell.flops(result.direction) / seconds / 1e9 if seconds else None,
             "share_percent": result.share(name),
+            "roofline_percent": 100 * roofline / seconds if seconds else None,
             "ratio": result.ratio(name, ours) if name != ours else None,
             "sampled_heads": cell.sample().heads if entry.factor > 1 or entry.once else None,
             "once": entry.once,
         }
-    limits = sorted(result.limits)
     return {
+        "cell": cell.text(),
         "shape": list(cell.shape),
+        "square": cell.group == 1 and not cell.rows,
         "whole_shape": list(cell.whole or cell.shape),
         "mask": cell.mask,
         "dtype": cell.dtype,
         "threads": cell.threads,
         "direction": result.direction,
         "flops": cell.flops(result.direction),
-        "limit_gflops": limits[len(limits) // 2],
+        "limit_gflops": limit,
+        "bytes": cell.bytes(result.direction),
+        "bandwidth_gb_per_s": bandwidth,
+        "roofline_seconds": roofline,
         "rounds": len(result.kept),
         "discarded": result.kept.count(False),
         "steady": result.steady,

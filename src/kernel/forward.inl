@@ -151,13 +151,13 @@ class Forward {
 
   // What the row sees of the block; a place in its hull if that is nothing.
   Range seen(std::int64_t i) const {
-    const Range hull = s_.hulls[i / kStripRows], columns = s_.seen[i].columns;
+    const Range hull = whole_vectors(s_.hulls[i / kStripRows]), columns = s_.seen[i].columns;
     return columns.empty() ? Range{hull.begin, hull.begin} : columns;
   }
 
   // The largest score of a row so far, after everything is added to its scores and what it does not see is hidden.
   float top_of(std::int64_t i, std::int64_t line) {
-    const Range hull = s_.hulls[i / kStripRows], seen = this->seen(i);
+    const Range hull = whole_vectors(s_.hulls[i / kStripRows]), seen = this->seen(i);
     if (hull.empty()) return sums_.row_max[line];
     if (terms_.present()) terms_.add(scores(i), head_of(line), row_of_line(line), seen);
     if (s_.seen[i].holes) hide_holes(scores(i), bytes_of_line(line), p_.mask.bytes.nonzero_hides, seen, -kInfinity);
@@ -166,7 +166,7 @@ class Forward {
   }
 
   float probabilities(std::int64_t i, std::int64_t line) {
-    const Range hull = s_.hulls[i / kStripRows];
+    const Range hull = whole_vectors(s_.hulls[i / kStripRows]);
     const auto exponentiate = [&](const auto& keep) {
       return scaling_.exponent == 1.0f ? exponentiate_row<Mac, false>(scores(i), hull, sums_.row_max[line], 1.0f, keep)
                                        : exponentiate_row<Mac, true>(scores(i), hull, sums_.row_max[line], scaling_.exponent, keep);

@@ -11,9 +11,9 @@ void inner_products(const float* a, std::int64_t lda, const float* panels, std::
   for (std::int64_t w = 0; w < depth; w += kDepthChunk)
     for (std::int64_t j = 0; j < last; j += kPanel)
       for (std::int64_t t = 0; t < strips; ++t) {
-        if (j < hulls[t].begin || j >= hulls[t].end) continue;
-        const std::int64_t i = t * kStripRows;
-        kTiles<Mac, false>.of[std::min<std::int64_t>(kStripRows, rows - i) - 1][kPanelVectors - 1](
+        if (j + kPanel <= hulls[t].begin || j >= hulls[t].end) continue;
+        const std::int64_t i = t * kStripRows, vectors = (std::min(kPanel, hulls[t].end - j) + kLanes - 1) / kLanes;
+        kTiles<Mac, false>.of[std::min<std::int64_t>(kStripRows, rows - i) - 1][vectors - 1](
             a + i * lda + w, lda, panels + j / kPanel * depth * kPanel + w * kPanel, kPanel, c + i * ldc + j, ldc,
             std::min(kDepthChunk, depth - w), w > 0);
       }

@@ -122,7 +122,7 @@ class ScoreGradients {
 
   // What is hidden becomes 0 before anything is summed: until then it may hold anything, NaN included.
   void differentiate_row(std::int64_t i, std::int64_t row) {
-    const Range hull = s_.hulls[i / kStripRows], seen = s_.seen[i].columns;
+    const Range hull = whole_vectors(s_.hulls[i / kStripRows]), seen = s_.seen[i].columns;
     float *p = probabilities(i), *dx = d_scores(i);
     if (terms_.present()) terms_.add(p, head_, row, seen);
     exponentiate_row(p, hull, row);
@@ -151,7 +151,7 @@ class ScoreGradients {
 
   template <class Keep>
   void finish_row(std::int64_t i, std::int64_t row, const Keep& keep) {
-    const Range hull = s_.hulls[i / kStripRows];
+    const Range hull = whole_vectors(s_.hulls[i / kStripRows]);
     float *p = probabilities(i), *dx = d_scores(i);
     const float delta = delta_of(p, dx, hull, row);
     const F32 subtrahend = broadcast(delta);

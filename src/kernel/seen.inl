@@ -76,7 +76,7 @@ inline void hide_holes(float* s, const std::uint8_t* bytes, bool nonzero_hides, 
     if (!shows(bytes[j], nonzero_hides)) s[j] = hidden;
 }
 
-// The columns that any of a strip's rows sees, widened to whole panels.
+// The columns that any of a strip's rows sees.
 inline Range hull_of(const Seen* rows, std::int64_t count) {
   Range hull;
   for (std::int64_t i = 0; i < count; ++i) {
@@ -84,8 +84,11 @@ inline Range hull_of(const Seen* rows, std::int64_t count) {
     if (columns.empty()) continue;
     hull = hull.empty() ? columns : Range{std::min(hull.begin, columns.begin), std::max(hull.end, columns.end)};
   }
-  return {hull.begin / kPanel * kPanel, round_up(hull.end, kPanel)};
+  return hull;
 }
+
+// The same from the beginning of a panel to the end of a vector: what products with keys compute and the softmax works on.
+FUSEDATTN_INLINE Range whole_vectors(Range hull) { return {hull.begin / kPanel * kPanel, round_up(hull.end, kLanes)}; }
 
 // The hull of every strip.
 inline void hulls_of(const Seen* seen, std::int64_t rows, Range* hulls) {

@@ -10,7 +10,7 @@
 //
 // Several vectors at once, step by step, so that their long chains overlap.
 constexpr int kExpVectors = std::max(4, kPanelVectors);
-static_assert(kPanelVectors % 2 == 0 && kExpVectors % kPanelVectors == 0);
+static_assert(kPanelVectors % 2 == 0 && kExpVectors % 2 == 0);
 template <int kVectors>
 FUSEDATTN_INLINE void exp2(F32 (&x)[kVectors]) {
   constexpr float kPolynomial[] = {0x1.5bba14p-10f, 0x1.3cea88p-7f, 0x1.c6b752p-5f, 0x1.ebf9bcp-3f, 0x1.62e42ap-1f, 1.0f};
@@ -126,8 +126,8 @@ FUSEDATTN_INLINE void exponentiate(float* s, std::int64_t j, F32 reference, F32 
   }
 }
 
-// Turns scores s[block] into probabilities relative to a reference; returns the sum of all. The block consists of whole panels, and an
-// even number of vectors is one, so which of the two totals a column goes to does not depend on where the block begins.
+// Turns scores s[block] into probabilities relative to a reference; returns the sum of all. The block begins with a panel, which has an
+// even number of vectors, so which of the two totals a column goes to does not depend on where the block begins.
 template <class Mac, bool kScaled, class Keep>
 float exponentiate_row(float* s, Range block, float row_max, float exponent, const Keep& keep) {
   const F32 reference = broadcast(reference_of(row_max)), factor = broadcast(exponent);
@@ -135,6 +135,7 @@ float exponentiate_row(float* s, Range block, float row_max, float exponent, con
   std::int64_t j = block.begin;
   for (; j + kExpVectors * kLanes <= block.end; j += kExpVectors * kLanes)
     exponentiate<Mac, kScaled, kExpVectors>(s, j, reference, factor, keep, total);
-  for (; j < block.end; j += kPanel) exponentiate<Mac, kScaled, kPanelVectors>(s, j, reference, factor, keep, total);
+  for (; j + 2 * kLanes <= block.end; j += 2 * kLanes) exponentiate<Mac, kScaled, 2>(s, j, reference, factor, keep, total);
+  if (j < block.end) exponentiate<Mac, kScaled, 1>(s, j, reference, factor, keep, total);
   return sum(add(total[0], total[1]));
 }

@@ -16,8 +16,8 @@ class Forward {
         seq_(sequence(p, item.b)),
         narrow_(Mac::kDepth == 1 && is_narrow(p, seq_)),
         sight_(sight_of(p, item.b)),
-        scaling_(Scaling::of<Mac>(p.scale, ScoreTerms::present(p))),
-        terms_(p, seq_, item.b, item.scores_before, scaling_.rest),
+        scaling_(ScoreTerms::scaling_of<Mac>(p)),
+        terms_(p, seq_, item.b, item.scores_before, scaling_),
         keeping_(p, seq_, item.scores_before),
         sizes_(p, narrow_ ? narrow_tile_of<Mac>(p) : forward_tile_of<Mac>(p), item.rows.size() * p.group()) {
     Arena arena(scratch);

@@ -16,8 +16,8 @@ class ScoreGradients {
         head_(head),
         seq_(sequence(p, b)),
         sight_(sight_of(p, b)),
-        scaling_(Scaling::of<Mac>(p.scale, ScoreTerms::present(p))),
-        terms_(p, seq_, b, scores_before, scaling_.rest),
+        scaling_(ScoreTerms::scaling_of<Mac>(p)),
+        terms_(p, seq_, b, scores_before, scaling_),
         keeping_(p, seq_, scores_before),
         sizes_(p, seq_.q_len, backward_tile_of<Mac>(p)) {
     Arena arena(scratch);

@@ -46,14 +46,15 @@ constexpr float kInfinity = std::numeric_limits<float>::infinity();
 //
 //   s = unit * product      e^s = 2^(exponent * product)      dK = keys * sum_i dX[i] packed_q[i]
 //
-// With something in natural units to be added (`terms`), products are first multiplied by `rest`, and are natural from there on.
+// Where something is added to them (`terms`), products are first multiplied by `rest`. They are natural from there on if it is a bias, whose
+// lowest float32 must stay finite; a distance is worth `natural` times as much in their units.
 struct Scaling {
-  float queries, rest = 1.0f, unit, exponent, keys;
+  float queries, rest = 1.0f, natural = 1.0f, unit, exponent, keys;
   template <class Mac>
-  static Scaling of(float scale, bool terms) {
+  static Scaling of(float scale, bool terms, bool bias) {
     if constexpr (Mac::kDepth == 1) {
-      if (terms) return {.queries = scale, .unit = 1.0f, .exponent = kLog2e, .keys = 1.0f};
-      return {.queries = scale * kLog2e, .unit = kLn2, .exponent = 1.0f, .keys = kLn2};
+      if (bias) return {.queries = scale, .unit = 1.0f, .exponent = kLog2e, .keys = 1.0f};
+      return {.queries = scale * kLog2e, .natural = kLog2e, .unit = kLn2, .exponent = 1.0f, .keys = kLn2};
     } else {
       const float sign = scale > 0 ? 1.0f : scale < 0 ? -1.0f : scale, rest = scale != 0 ? std::fabs(scale) : 1.0f;
       if (terms) return {.queries = sign, .rest = rest, .unit = 1.0f, .exponent = kLog2e, .keys = rest};

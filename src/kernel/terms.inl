@@ -1,16 +1,19 @@
 // What is added to the scores of a row before the softmax: a bias, and a slope times the distance of row and column.
 //
-//   x = rest * s' + bias     or     x = rest * s' + scale * bias          x -= slope * distance
+//   x = rest * s' + bias     or     x = rest * s' + scale * bias          x -= natural * slope * distance
 //
 // where s' is the product with packed queries (see Scaling). Only what the row sees is read and written.
 // Distances depend on column - row alone, so a block keeps one line of them, of which every row reads its own stretch.
 class ScoreTerms {
  public:
-  ScoreTerms(const Problem& p, const Sequence& seq, std::int64_t b, std::int64_t scores_before, float rest)
-      : p_(p), seq_(seq), b_(b), scores_before_(scores_before), rest_(rest) {}
+  ScoreTerms(const Problem& p, const Sequence& seq, std::int64_t b, std::int64_t scores_before, const Scaling& scaling)
+      : p_(p), seq_(seq), b_(b), scores_before_(scores_before), scaling_(scaling) {}
 
-  static bool present(const Problem& p) { return p.bias.data != nullptr || p.alibi.slopes != nullptr; }
   bool present() const { return present(p_); }
+  template <class Mac>
+  static Scaling scaling_of(const Problem& p) {
+    return Scaling::of<Mac>(p.scale, present(p), p.bias.data != nullptr);
+  }
 
   static std::int64_t distances(std::int64_t rows, std::int64_t cols) { return rows + cols + kLanes; }
 
@@ -30,8 +33,8 @@ class ScoreTerms {
   // Turns products s, of which s[0] belongs to the first column of the block, into x.
   void add(float* s, std::int64_t head, std::int64_t row, Range seen) const {
     const float* line = line_ + (rows_.end - 1 - row);
-    const float slope = p_.alibi.slopes ? -p_.alibi.slopes[b_ * p_.alibi.batch_stride + head * p_.alibi.head_stride] : 0.0f;
-    if (p_.bias.data == nullptr) return add_distance(s, line, slope, seen, rest_);
+    const float slope = p_.alibi.slopes ? -p_.alibi.slopes[b_ * p_.alibi.batch_stride + head * p_.alibi.head_stride] * scaling_.natural : 0.0f;
+    if (p_.bias.data == nullptr) return add_distance(s, line, slope, seen, scaling_.rest);
     switch (p_.bias.dtype) {
       case Dtype::f32: add_bias<float>(s, head, row, seen); break;
       case Dtype::bf16: add_bias<bf16>(s, head, row, seen); break;
@@ -41,6 +44,8 @@ class ScoreTerms {
   }
 
  private:
+  static bool present(const Problem& p) { return p.bias.data != nullptr || p.alibi.slopes != nullptr; }
+
   // Element offset of column 0 of a row.
   std::int64_t bias_offset(std::int64_t head, std::int64_t row) const {
     const Bias& bias = p_.bias;
@@ -52,7 +57,7 @@ class ScoreTerms {
   template <class B>
   void add_bias(float* s, std::int64_t head, std::int64_t row, Range seen) const {
     const B* bias = reinterpret_cast<const B*>(p_.bias.data) + bias_offset(head, row) + cols_.begin;
-    const F32 rest = broadcast(rest_);
+    const F32 rest = broadcast(scaling_.rest);
     const F32 factor = broadcast(p_.bias.before_scale ? p_.scale : 1.0f);
     std::int64_t j = seen.begin;
     for (; j + kLanes <= seen.end; j += kLanes) store(s + j, fma(load(bias + j), factor, mul(load(s + j), rest)));
@@ -63,6 +68,8 @@ class ScoreTerms {
   static void add_distance(float* s, const float* line, float slope, Range seen, float rest) {
     const F32 by = broadcast(slope), factor = broadcast(rest);
     std::int64_t j = seen.begin;
+    if (rest == 1.0f)
+      for (; j + kLanes <= seen.end; j += kLanes) store(s + j, fma(load(line + j), by, load(s + j)));
     for (; j + kLanes <= seen.end; j += kLanes) store(s + j, fma(load(line + j), by, mul(load(s + j), factor)));
     if (const std::int64_t left = seen.end - j; left > 0)
       store_some(s + j, fma(load_some(line + j, left), by, mul(load_some(s + j, left), factor)), left);
@@ -71,7 +78,7 @@ class ScoreTerms {
   const Problem& p_;
   const Sequence seq_;
   const std::int64_t b_, scores_before_;
-  const float rest_;
+  const Scaling scaling_;
   Range rows_, cols_;
   float* line_ = nullptr;
 };

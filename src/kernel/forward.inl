@@ -82,24 +82,28 @@ class Forward {
   void tile(Range lines) {
     if (!look(lines)) return;
     const bool hides = hides_some(s_.seen, lines.size(), block_.size());
-    if (narrow_ && !hides) return narrow_tile(lines);
-    pack(hides);
-    multiply_keys(lines);
+    if (!narrow_) pack(hides), multiply_keys(lines);
+    if (narrow_) multiply_unpacked_keys(lines);
     softmax(lines);
+    if (narrow_ && !hides) return multiply_unpacked_values(lines);
+    if (narrow_) pack(hides);
     multiply_values(lines);
     if (cleaned_) add_nonfinite_values(lines);
   }
 
-  // The same without packing, where nothing is hidden and 0 meets nobody's NaN.
-  void narrow_tile(Range lines) {
-    const Rows<T> k{k_, p_.k.row_stride, block_.size(), p_.dim}, v{v_, p_.v.row_stride, block_.size(), p_.dim_v};
+  // S = Q K^T of few lines. Whatever is hidden: the bits of a score do not depend on the mask.
+  void multiply_unpacked_keys(Range lines) {
+    const Rows<T> k{k_, p_.k.row_stride, block_.size(), p_.dim};
     narrow_inner_products(s_.q, sizes_.ld_q, k, lines.size(), s_.scores, sizes_.ld_scores());
-    softmax(lines);
-    for (std::int64_t i = 0; i < lines.size(); i += kStripRows) {
-      narrow_sum_products(scores(i), sizes_.ld_scores(), v, std::min<std::int64_t>(kStripRows, lines.size() - i), sums_.out + i * sizes_.ld_out,
-                          sizes_.ld_out, begun(i));
-      begun(i) = true;
-    }
+  }
+
+  // O += P V of few lines, where nothing is hidden and no 0 meets a NaN.
+  void multiply_unpacked_values(Range lines) {
+    const Rows<T> v{v_, p_.v.row_stride, block_.size(), p_.dim_v};
+    const std::int64_t step = begun(0) == begun(lines.size() - 1) ? lines.size() : kStripRows;
+    for (std::int64_t i = 0; i < lines.size(); i += step)
+      narrow_sum_products(scores(i), sizes_.ld_scores(), v, std::min(step, lines.size() - i), sums_.out + i * sizes_.ld_out, sizes_.ld_out, begun(i));
+    std::fill(sums_.begun, sums_.begun + sizes_.strips(), true);
   }
 
   // What each line sees of the block; false if nothing.
@@ -117,7 +121,7 @@ class Forward {
   // Packs what is not packed yet; see Note [What is hidden may be NaN].
   void pack(bool hides) {
     if (!packed_) {
-      pack_transposed<Mac>(k_, p_.k.row_stride, block_.size(), p_.dim, s_.keys, sizes_.key_panel());
+      if (!narrow_) pack_transposed<Mac>(k_, p_.k.row_stride, block_.size(), p_.dim, s_.keys, sizes_.key_panel());
       pack_values(false);
       packed_ = true;
     }

@@ -68,7 +68,7 @@ Tile forward_tile_of(const Problem& p) {
   return {kTileStrips * kStripRows, cols};
 }
 
-// Narrow items (see narrow.inl) read a block of values from the second-level cache while the keys of the next one come.
+// Narrow items (see narrow.inl) pack nothing; their blocks are as wide as the scores of eight lines are comfortable in the first-level cache.
 template <class Mac>
 Tile narrow_tile_of(const Problem& p) {
   const Tile tile = forward_tile_of<Mac>(p);

@@ -75,20 +75,20 @@ class Forward {
     block_ = block;
     k_ = reinterpret_cast<const T*>(row_of(p_, p_.k, item_.b, item_.kv_head, seq_.kv_begin + block.begin));
     v_ = reinterpret_cast<const T*>(row_of(p_, p_.v, item_.b, item_.kv_head, seq_.kv_begin + block.begin));
-    packed_ = false;
+    keys_packed_ = values_packed_ = false;
     terms_.enter(item_.rows, block, s_.distances);
   }
 
   void tile(Range lines) {
     if (!look(lines)) return;
     const bool hides = hides_some(s_.seen, lines.size(), block_.size());
-    if (!narrow_) pack(hides), multiply_keys(lines);
-    if (narrow_) multiply_unpacked_keys(lines);
+    if (narrow_)
+      multiply_unpacked_keys(lines);
+    else
+      multiply_keys(lines);
     softmax(lines);
     if (narrow_ && !hides) return multiply_unpacked_values(lines);
-    if (narrow_) pack(hides);
-    multiply_values(lines);
-    if (cleaned_) add_nonfinite_values(lines);
+    multiply_values(lines, hides);
   }
 
   // S = Q K^T of few lines. Whatever is hidden: the bits of a score do not depend on the mask.
@@ -118,17 +118,14 @@ class Forward {
     return any;
   }
 
-  // Packs what is not packed yet; see Note [What is hidden may be NaN].
-  void pack(bool hides) {
-    if (!packed_) {
-      if (!narrow_) pack_transposed<Mac>(k_, p_.k.row_stride, block_.size(), p_.dim, s_.keys, sizes_.key_panel());
-      pack_values(false);
-      packed_ = true;
-    }
-    if (!finite_ && cleaned_ != hides) pack_values(hides);
+  void pack_keys() {
+    pack_transposed<Mac>(k_, p_.k.row_stride, block_.size(), p_.dim, s_.keys, sizes_.key_panel());
+    keys_packed_ = true;
   }
 
+  // See Note [What is hidden may be NaN].
   void pack_values(bool clean) {
+    values_packed_ = true;
     finite_ = pack_pairs<Mac>(v_, p_.v.row_stride, block_.size(), p_.dim_v, values());
     pad_pairs<Mac>(block_.size(), round_up(block_.size(), kPanel), p_.dim_v, values());
     if (clean) Mac::clean_words(s_.values, sizes_.value_panels * sizes_.value_panel());
@@ -137,6 +134,7 @@ class Forward {
 
   // S = Q K^T
   void multiply_keys(Range lines) {
+    if (!keys_packed_) pack_keys();
     inner_products<Mac>(s_.q + lines.begin * sizes_.ld_q, sizes_.ld_q, s_.keys, sizes_.q_words, lines.size(), s_.hulls,
                         s_.scores, sizes_.ld_scores());
   }
@@ -185,11 +183,14 @@ class Forward {
   }
 
   // O += P V
-  void multiply_values(Range lines) {
+  void multiply_values(Range lines, bool hides) {
+    if (!values_packed_) pack_values(false);
+    if (!finite_ && cleaned_ != hides) pack_values(hides);
     sum_products<Mac, false>(s_.scores, sizes_.ld_scores(), values(), s_.hulls, lines.size(), p_.dim_v,
                              sums_.out + lines.begin * sizes_.ld_out, sizes_.ld_out, &begun(lines.begin));
     for (std::int64_t i = 0; i < lines.size(); i += kStripRows)
       if (!s_.hulls[i / kStripRows].empty()) begun(lines.begin + i) = true;
+    if (cleaned_) add_nonfinite_values(lines);
   }
 
   // After a product with cleaned values: what they left out, for the lines that see it.
@@ -267,5 +268,5 @@ class Forward {
   ForwardSums sums_;
   Range block_;
   const T *k_ = nullptr, *v_ = nullptr;
-  bool packed_ = false, finite_ = true, cleaned_ = false;
+  bool keys_packed_ = false, values_packed_ = false, finite_ = true, cleaned_ = false;
 };

@@ -9,8 +9,8 @@
 // the exponent of 2^n (and of 0 for n = -127). 2^f is the polynomial of least relative error among those that are 1 at 0.
 //
 // Several vectors at once, step by step, so that their long chains overlap.
-constexpr int kExpVectors = std::max(4, kPanelVectors);
-static_assert(kPanelVectors % 2 == 0 && kExpVectors % 2 == 0);
+constexpr int kAtOnce = std::max(4, kPanelVectors);
+static_assert(kPanelVectors % 2 == 0 && kAtOnce % 2 == 0);
 template <int kVectors>
 FUSEDATTN_INLINE void exp2(F32 (&x)[kVectors]) {
   constexpr float kPolynomial[] = {0x1.5bba14p-10f, 0x1.3cea88p-7f, 0x1.c6b752p-5f, 0x1.ebf9bcp-3f, 0x1.62e42ap-1f, 1.0f};
@@ -78,7 +78,6 @@ FUSEDATTN_INLINE void hide_outside(float* s, Range block, Range seen, F32 value)
 }
 
 FUSEDATTN_INLINE float largest_score(const float* s, Range block, float row_max) {
-  constexpr int kAtOnce = std::max(4, kPanelVectors);
   F32 largest[kAtOnce];
 #pragma GCC unroll 16
   for (int n = 0; n < kAtOnce; ++n) largest[n] = broadcast(row_max);
@@ -134,8 +133,8 @@ float exponentiate_row(float* s, Range block, float row_max, float exponent, con
   const F32 reference = broadcast(reference_of(row_max)), factor = broadcast(exponent);
   F32 total[2] = {zero(), zero()};
   std::int64_t j = block.begin;
-  for (; j + kExpVectors * kLanes <= block.end; j += kExpVectors * kLanes)
-    exponentiate<Mac, kScaled, kExpVectors>(s, j, reference, factor, keep, total);
+  for (; j + kAtOnce * kLanes <= block.end; j += kAtOnce * kLanes)
+    exponentiate<Mac, kScaled, kAtOnce>(s, j, reference, factor, keep, total);
   for (; j + 2 * kLanes <= block.end; j += 2 * kLanes) exponentiate<Mac, kScaled, 2>(s, j, reference, factor, keep, total);
   if (j < block.end) exponentiate<Mac, kScaled, 1>(s, j, reference, factor, keep, total);
   return sum(add(total[0], total[1]));

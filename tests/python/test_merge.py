@@ -45,6 +45,16 @@ def test_packed_parts_equal_the_whole():
     check_same(fusedattn.merge(parts, layout="TND"), whole)
 
 
+@pytest.mark.parametrize("rows", [1, 6, 30])
+def test_a_maximum_does_not_depend_on_what_is_hidden_elsewhere(rows):
+    torch.manual_seed(rows)
+    q, k, v = (torch.randn(1, 2, n, 64) for n in (rows, 300, 300))
+    seen = (torch.arange(300) < 290).expand(rows, 300)
+    hidden = fusedattn.attention(q, k, v, mask=seen, return_stats=True)
+    absent = fusedattn.attention(q, k[:, :, :290], v[:, :, :290], return_stats=True)
+    assert torch.equal(hidden[1], absent[1])
+
+
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 12), st.integers(0, 12), st.integers(-6, 6), st.sampled_from([torch.float32, torch.bfloat16]))
 def test_any_split_equals_the_whole(a, b, right, dtype):

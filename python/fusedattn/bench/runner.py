@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from fusedattn.bench.cells import BAND, DTYPES, Cell
+from fusedattn.bench.correct import visible_rows
 
 Attend = Callable[..., torch.Tensor]  # (q, k, v, cell, mask) -> out
 
@@ -31,8 +32,7 @@ def torch_mask(cell: Cell):
     """The matrix torch needs for the cell's mask, or None."""
     if cell.mask == "none" or (cell.mask == "causal" and not cell.rows):
         return None
-    ones, shift = torch.ones(cell.q_len, cell.length, dtype=torch.bool), cell.length - cell.q_len
-    return ones.tril(shift) & ones.triu(shift + 1 - (BAND if cell.mask == "band" else cell.length + cell.q_len))
+    return torch.from_numpy(visible_rows(cell, 0, cell.q_len))
 
 
 def fused_mask(cell: Cell):

@@ -1,4 +1,4 @@
-# The commands of this repository. Each makes what it needs, in .venv/, .venv-mindspore/ and build/; nothing else is touched.
+# The commands of this repository. Each makes what it needs, in .venv/, .venv-mindspore/, .venv-peers/ and build/; nothing else is touched.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 SHELL := /bin/bash
@@ -7,6 +7,9 @@ SHELL := /bin/bash
 VENV := .venv
 STAMPS := $(VENV)/.stamps
 MINDSPORE_VENV := .venv-mindspore
+PEER_VENVS := .venv-peers
+PEERS := zentorch onnxruntime jax flex
+BENCH_RESULTS ?= build/bench-full.json
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 WERROR ?= OFF
 PRESET ?= release
@@ -40,8 +43,12 @@ demo: $(STAMPS)/wheel ## Build, install into .venv, and show the library at work
 	$(VENV)/bin/python -m fusedattn.demo
 
 .PHONY: bench
-bench: $(STAMPS)/wheel ## Measure against torch and against this machine's limit (BENCH_ARGS='--json out.json')
+bench: $(STAMPS)/wheel ## Measure against the goals, torch and this machine's limit, in 4 minutes (BENCH_ARGS='--json out.json')
 	$(VENV)/bin/fusedattn bench $(BENCH_ARGS)
+
+.PHONY: bench-full
+bench-full: $(STAMPS)/wheel $(PEERS:%=$(PEER_VENVS)/%/.stamp) ## Measure the whole grid against every peer, in an hour or two; goes on where it was stopped
+	$(VENV)/bin/fusedattn bench --cells full --peers $(PEER_VENVS) --budget 3600 --json $(BENCH_RESULTS) --resume $(BENCH_ARGS)
 
 .PHONY: test
 test: $(STAMPS)/wheel ctest ## Run the C++ tests and the Python tests
@@ -75,7 +82,7 @@ wheel: $(STAMPS)/wheel
 
 .PHONY: clean
 clean: ## Remove everything these commands made
-	rm -rf $(VENV) $(MINDSPORE_VENV) build dist
+	rm -rf $(VENV) $(MINDSPORE_VENV) $(PEER_VENVS) build dist
 
 $(STAMPS)/venv:
 	@if [ -z "$(PYTHON)" ]; then echo "No Python of version 3.10 or newer that can make a virtual environment was found" \
@@ -108,4 +115,11 @@ $(MINDSPORE_VENV)/.stamps/requirements: requirements/mindspore.txt
 
 $(MINDSPORE_VENV)/.stamps/wheel: $(MINDSPORE_VENV)/.stamps/requirements $(STAMPS)/wheel
 	$(MINDSPORE_VENV)/bin/python -m pip install --quiet --no-deps --force-reinstall dist/fusedattn-*.whl
+	touch $@
+
+# A peer that cannot be installed here is left out of the measurement, and the reason stays on the terminal.
+$(PEER_VENVS)/%/.stamp: requirements/peers/%.txt $(STAMPS)/venv
+	rm -rf $(@D)
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install $(QUIET) -r $< || { echo "The peer $* could not be installed; it is left out." >&2; rm -rf $(@D)/bin; }
 	touch $@

@@ -329,6 +329,16 @@ TEST(the_library_is_silent_unless_asked) {
   CHECK_EQ(text.rfind("fusedattn,forward,", 0), std::size_t{0});
   CHECK(text.find("\nfusedattn,backward,") != std::string::npos);
   CHECK_EQ(std::count(text.begin(), text.end(), '\n'), 2);
+  CHECK(text.find("softmax") == std::string::npos);
+}
+
+TEST(the_stages_of_a_call_are_told_on_request) {
+  const std::string text = output_of_child("FUSEDATTN_VERBOSE=2", "--run 2>&1 >/dev/null");
+  CHECK_EQ(std::count(text.begin(), text.end(), '\n'), 2);
+  for (const char* stage : {",pack ", ",scores ", ",softmax ", ",products ", ",rest "}) {
+    const std::size_t first = text.find(stage);
+    CHECK(first != std::string::npos && text.find(stage, first + 1) != std::string::npos);
+  }
 }
 
 TEST(the_layout_table_is_the_layout) {

@@ -16,7 +16,7 @@
  *
  * Results are the same bits for any number of threads and whatever else is in the batch.
  * Every function returns a status; the sentence behind it is in fusedattn_last_error() of the same thread.
- * The library never prints (unless FUSEDATTN_VERBOSE=1), never aborts and never reads a file.
+ * The library never prints (unless FUSEDATTN_VERBOSE is 1 or 2), never aborts and never reads a file.
  */
 #ifndef FUSEDATTN_FUSEDATTN_H
 #define FUSEDATTN_FUSEDATTN_H

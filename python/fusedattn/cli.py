@@ -155,46 +155,53 @@ def bench(
     cells: Annotated[
         list[str] | None,
         typer.Option(
-            help="headline (the large shapes with floors), smoke (the small grid), all, or a shape as in --shape, "
-            "optionally with :causal or :band. May be repeated. Without it: all."
+            help="goals (what the goals are about), full (the whole grid: about an hour), or a shape as in --shape, optionally with "
+            ":causal, :band or :padding and with :dropout. May be repeated. Without it: goals."
         ),
     ] = None,
     shape: Annotated[
         list[str] | None,
         typer.Option(
             help="A shape of your own: batch,heads,length,dim, e.g. 1,8,4096,128; with key heads 1,32:8,4096,128; with rows and "
-            "columns 1,32:8,1x4096,128. May be repeated."
+            "columns 1,32:8,1x4096,128. May be repeated. Its plan is drawn, and its time split into stages."
         ),
     ] = None,
-    mask: Annotated[str | None, typer.Option(help="For --shape: causal, or band (512 columns).")] = None,
+    mask: Annotated[str | None, typer.Option(help="For --shape: causal, band (512 columns) or padding.")] = None,
     causal: Annotated[bool, typer.Option("--causal", help="The same as --mask causal.")] = False,
     forward: Annotated[bool, typer.Option("--forward", help="The forward alone.")] = False,
     backward: Annotated[bool, typer.Option("--backward", help="The backward alone.")] = False,
     dtype: Annotated[list[str] | None, typer.Option(help="fp32, bf16 or fp16. May be repeated.")] = None,
     threads: Annotated[
-        int, typer.Option(min=1, max=1024, help="Threads of fusedattn, torch and the probe.")
+        int, typer.Option(min=1, max=1024, help="Threads of fusedattn, torch and the probe; goals have their own.")
     ] = 1,
     rounds: Annotated[int, typer.Option(min=3, help="Most rounds of a measurement.")] = 15,
     budget: Annotated[float, typer.Option(min=1, help="Seconds for everything, about.")] = 200.0,
-    quick: Annotated[
-        bool, typer.Option("--quick", help="The headline cells in fp32 and bf16, in about 40 seconds.")
-    ] = False,
     costs: Annotated[
         bool,
         typer.Option("--costs", help="What masks, ALiBi, bias, sink and dropout cost over plain attention."),
     ] = False,
     alone: Annotated[bool, typer.Option("--alone", help="fusedattn without its peers.")] = False,
+    peers: Annotated[
+        Path | None,
+        typer.Option(
+            help="More peers than torch: a folder with a virtual environment for each of zentorch, onnxruntime, jax, flex "
+            "(`make bench-full` makes it)."
+        ),
+    ] = None,
     probe: Annotated[
         bool, typer.Option("--probe", help="Only the machine: multiply-adds, exponentials, bandwidth.")
     ] = False,
     json_file: Annotated[
-        Path | None, typer.Option("--json", help="Also write everything to this file.")
+        Path | None, typer.Option("--json", help="Also write everything to this file, after every measurement.")
     ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on where the file of --json ends, instead of measuring anew.")
+    ] = False,
     plot: Annotated[
         Path | None, typer.Option(help="Also draw a chart (needs matplotlib), e.g. bench.png.")
     ] = None,
 ) -> None:
-    """Speed as a share of the machine's limit, in rounds with torch's attention.
+    """Speed as a share of the machine's limit, in rounds with torch's attention, beside what is aimed at.
 
     The limit is measured before and after every round; rounds in which it moved are discarded.
     """
@@ -203,31 +210,27 @@ def bench(
         return
     _check_dtypes(dtype)
     _check_bench_packages(plot)
-    from fusedattn.bench import peers, report, session
+    from fusedattn.bench import command
 
-    dtypes = dtype or list(DTYPES[:2] if quick else DTYPES)
-    if costs:
-        _bench_costs(dtype or list(DTYPES[:2]), threads, budget, json_file)
-        return
-    suffix = _mask_suffix(mask, causal, shape)
-    asked = [*(cells or []), *(text + suffix for text in shape or [])]
-    chosen = session.select(asked or ["headline" if quick else "all"], dtypes, threads)
-    wanted = {"forward": forward, "backward": backward}
-    directions = tuple(name for name in session.DIRECTIONS if wanted[name] or forward == backward)
-    names = (
-        [peers.OURS]
-        if alone
-        else [peers.OURS, peers.TORCH, *([peers.TORCH_INTEL] if peers.torch_has_mkl() else [])]
+    request = command.Request(
+        cells=[*(cells or []), *(text + _mask_suffix(mask, causal, shape) for text in shape or [])] or ([] if costs else ["goals"]),
+        drawn=[text + _mask_suffix(mask, causal, shape) for text in shape or []],
+        dtypes=dtype or list(DTYPES[:2] if costs and not cells else DTYPES),
+        directions=("forward", "backward") if forward == backward else ("forward",) if forward else ("backward",),
+        threads=threads,
+        rounds=rounds,
+        budget=budget,
+        costs=costs,
+        alone=alone,
+        peers=peers,
+        json_file=json_file,
+        resume=resume,
+        plot=plot,
     )
-    request = session.Request(chosen, rounds, min(budget, 40.0) if quick else budget, directions, names)
+    _mask_suffix(mask, causal, shape)
     with _progress() as tell:
-        result = session.run(request, tell)
-    report.show(result, _console())
-    _write_json(json_file, result)
-    if plot is not None:
-        from fusedattn.bench import chart
-
-        chart.save(result, plot)
+        result = command.run(request, tell)
+    command.show(result, _console())
 
 
 @app.command()
@@ -239,15 +242,6 @@ def demo() -> None:
     from fusedattn.demo import run
 
     raise typer.Exit(run())
-
-
-def _bench_costs(dtypes: list[str], threads: int, budget: float, json_file: Path | None) -> None:
-    from fusedattn.bench import costs
-
-    with _progress() as tell:
-        result = costs.run(dtypes, threads, budget, tell)
-    costs.show(result, _console())
-    _write_json(json_file, result)
 
 
 def _bench_machine(threads: int, json_file: Path | None) -> None:
@@ -267,8 +261,8 @@ def _mask_suffix(mask: str | None, causal: bool, shapes: list[str] | None) -> st
     if causal and mask not in (None, "causal"):
         raise ValueError(f"--mask is {mask!r} and --causal is given; accepted is one of them")
     mask = "causal" if causal else mask
-    if mask not in (None, "causal", "band"):
-        raise ValueError(f"--mask is {mask!r}; accepted are causal and band")
+    if mask not in (None, "causal", "band", "padding"):
+        raise ValueError(f"--mask is {mask!r}; accepted are causal, band and padding")
     return f":{mask}" if mask else ""
 
 

@@ -86,11 +86,11 @@ Status plan_into(const fusedattn_problem* from, Direction direction, const fused
 }
 
 void run(const Plan& plan, void* workspace, const Team& team) {
-  const VerboseLine line(plan, team);
+  VerboseLine line(plan, team);
   if (plan.direction == Direction::forward)
-    run_forward(plan, workspace, team);
+    run_forward(plan, workspace, team, line.stage_times());
   else
-    run_backward(plan, workspace, team);
+    run_backward(plan, workspace, team, line.stage_times());
 }
 
 fusedattn_status plan_and_run(const fusedattn_problem* problem, Direction direction, const fusedattn_options* options) {

@@ -2,6 +2,7 @@
 // region, defined its vector type in that namespace, and named the namespace FUSEDATTN_LANE.
 namespace fusedattn::FUSEDATTN_LANE {
 namespace {
+#include "kernel/stages.inl"
 #include "kernel/gemm.inl"
 #include "kernel/seen.inl"
 #include "kernel/nonfinite.inl"

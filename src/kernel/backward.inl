@@ -37,6 +37,7 @@ class Backward : ScoreGradients<T, Mac> {
   }
 
   void pack_key_rows(bool clean) {
+    const Timed timed(p_, Stage::pack);
     keys_finite_ = pack_pairs<Mac>(k_, p_.k.row_stride, block_.size(), p_.dim, key_rows());
     pad_pairs<Mac>(block_.size(), width(), p_.dim, key_rows());
     if (clean) Mac::clean_words(s_.key_rows, words<Mac>(block_.size()) * sizes_.ld_dq);
@@ -49,6 +50,7 @@ class Backward : ScoreGradients<T, Mac> {
     const bool rows_finite = Base::differentiate(rows);
     pack_tile(rows);
     clean(rows, hides && !rows_finite, hides && !keys_finite_);
+    const Timed timed(p_, Stage::products);
     rows_that_see(s_.hulls, rows.size(), block_.size(), s_.column_hulls);
     sum_products<Mac, true>(s_.p_pairs, sizes_.ld_scores, d_out_pairs(), s_.column_hulls, block_.size(), p_.dim_v, s_.dv,
                             sizes_.ld_dv);
@@ -61,6 +63,7 @@ class Backward : ScoreGradients<T, Mac> {
   // P and dX in the forms that products read.
   void pack_tile([[maybe_unused]] Range rows) {
     if constexpr (Mac::kDepth > 1) {
+      const Timed timed(p_, Stage::pack);
       const Panels p_pairs{s_.p_pairs, sizes_.ld_scores, kPanel}, ds_pairs{s_.ds_pairs, sizes_.ld_scores, kPanel};
       pack_pairs<Mac>(s_.probabilities, sizes_.ld_scores, rows.size(), width(), p_pairs);
       pack_pairs<Mac>(s_.d_scores, sizes_.ld_scores, rows.size(), width(), ds_pairs);

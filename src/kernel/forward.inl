@@ -60,6 +60,7 @@ class Forward {
   float* scores(std::int64_t i) const { return s_.scores + i * sizes_.ld_scores(); }
 
   void start() {
+    const Timed timed(p_, Stage::pack);
     for (std::int64_t g = 0; g < p_.group(); ++g) {
       const std::int64_t head = item_.kv_head * p_.group() + g, rows = item_.rows.size();
       const T* q = reinterpret_cast<const T*>(row_of(p_, p_.q, item_.b, head, seq_.q_begin + item_.rows.begin));
@@ -93,12 +94,14 @@ class Forward {
 
   // S = Q K^T of few lines. Whatever is hidden: the bits of a score do not depend on the mask.
   void multiply_unpacked_keys(Range lines) {
+    const Timed timed(p_, Stage::scores);
     const Rows<T> k{k_, p_.k.row_stride, block_.size(), p_.dim};
     narrow_inner_products(s_.q, sizes_.ld_q, k, lines.size(), s_.scores, sizes_.ld_scores());
   }
 
   // O += P V of few lines, where nothing is hidden and no 0 meets a NaN.
   void multiply_unpacked_values(Range lines) {
+    const Timed timed(p_, Stage::products);
     const Rows<T> v{v_, p_.v.row_stride, block_.size(), p_.dim_v};
     const std::int64_t step = begun(0) == begun(lines.size() - 1) ? lines.size() : kStripRows;
     for (std::int64_t i = 0; i < lines.size(); i += step)
@@ -119,12 +122,14 @@ class Forward {
   }
 
   void pack_keys() {
+    const Timed timed(p_, Stage::pack);
     pack_transposed<Mac>(k_, p_.k.row_stride, block_.size(), p_.dim, s_.keys, sizes_.key_panel());
     keys_packed_ = true;
   }
 
   // See Note [What is hidden may be NaN].
   void pack_values(bool clean) {
+    const Timed timed(p_, Stage::pack);
     values_packed_ = true;
     finite_ = pack_pairs<Mac>(v_, p_.v.row_stride, block_.size(), p_.dim_v, values());
     pad_pairs<Mac>(block_.size(), round_up(block_.size(), kPanel), p_.dim_v, values());
@@ -135,12 +140,14 @@ class Forward {
   // S = Q K^T
   void multiply_keys(Range lines) {
     if (!keys_packed_) pack_keys();
+    const Timed timed(p_, Stage::scores);
     inner_products<Mac>(s_.q + lines.begin * sizes_.ld_q, sizes_.ld_q, s_.keys, sizes_.q_words, lines.size(), s_.hulls,
                         s_.scores, sizes_.ld_scores());
   }
 
   // P in place of S; what was accumulated before shrinks.
   void softmax(Range lines) {
+    const Timed timed(p_, Stage::softmax);
     for (std::int64_t i = 0; i < lines.size(); ++i) s_.tops[i] = top_of(i, lines.begin + i);
     raise_maxima(s_.tops, lines.size(), scaling_.exponent, sums_.row_max + lines.begin, sums_.row_sum + lines.begin, s_.shrink);
     for (std::int64_t i = 0; i < lines.size(); ++i) {
@@ -186,6 +193,7 @@ class Forward {
   void multiply_values(Range lines, bool hides) {
     if (!values_packed_) pack_values(false);
     if (!finite_ && cleaned_ != hides) pack_values(hides);
+    const Timed timed(p_, Stage::products);
     sum_products<Mac, false>(s_.scores, sizes_.ld_scores(), values(), s_.hulls, lines.size(), p_.dim_v,
                              sums_.out + lines.begin * sizes_.ld_out, sizes_.ld_out, &begun(lines.begin));
     for (std::int64_t i = 0; i < lines.size(); i += kStripRows)

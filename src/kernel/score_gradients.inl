@@ -64,6 +64,7 @@ class ScoreGradients {
   }
 
   void enter_columns(Range block) {
+    const Timed timed(p_, Stage::pack);
     block_ = block;
     const std::int64_t kv_head = head_ / p_.group();
     k_ = at(p_.k, kv_head, seq_.kv_begin + block.begin);
@@ -87,8 +88,8 @@ class ScoreGradients {
   // P (where dropout keeps it) and dX of a tile. False if a query or an output gradient is not finite.
   bool differentiate(Range rows) {
     const bool rows_finite = pack_tile_rows(rows);
-    inner_products<Mac>(s_.q, sizes_.ld_q, s_.keys, sizes_.q_words, rows.size(), s_.hulls, s_.probabilities, sizes_.ld_scores);
-    inner_products<Mac>(s_.d_out, sizes_.ld_v, s_.values, sizes_.v_words, rows.size(), s_.hulls, s_.d_scores, sizes_.ld_scores);
+    multiply(rows);
+    const Timed timed(p_, Stage::softmax);
     terms_.enter(rows, block_, s_.distances);
     for (std::int64_t i = 0; i < rows.size(); ++i) differentiate_row(i, rows.begin + i);
     return rows_finite;
@@ -107,7 +108,15 @@ class ScoreGradients {
   const T* k_ = nullptr;
 
  private:
+  // S = Q K^T and dP = dO V^T
+  void multiply(Range rows) {
+    const Timed timed(p_, Stage::scores);
+    inner_products<Mac>(s_.q, sizes_.ld_q, s_.keys, sizes_.q_words, rows.size(), s_.hulls, s_.probabilities, sizes_.ld_scores);
+    inner_products<Mac>(s_.d_out, sizes_.ld_v, s_.values, sizes_.v_words, rows.size(), s_.hulls, s_.d_scores, sizes_.ld_scores);
+  }
+
   bool pack_tile_rows(Range rows) {
+    const Timed timed(p_, Stage::pack);
     const T* q = at(p_.q, head_, seq_.q_begin + rows.begin);
     const T* d_out = at(p_.d_out, head_, seq_.q_begin + rows.begin);
     bool finite = pack_rows<Mac>(q, p_.q.row_stride, rows.size(), p_.dim, s_.q, sizes_.ld_q, scaling_.queries);

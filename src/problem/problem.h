@@ -5,6 +5,7 @@
 
 #include "problem/dtype.h"
 #include "problem/mask.h"
+#include "problem/stages.h"
 
 namespace fusedattn {
 
@@ -82,6 +83,7 @@ struct Problem {
   Stats stats;
   View d_out, dq, dk, dv, d_bias;
   float* d_sink = nullptr;
+  StageTimes* stage_times = nullptr;  // null: nobody asks
 
   std::int64_t group() const { return q_heads / kv_heads; }
   bool packed() const { return q_ends != nullptr; }

@@ -139,10 +139,11 @@ class Terms {
 
 }  // namespace
 
-void run_backward(const Plan& plan, void* workspace, const Team& team) {
+void run_backward(const Plan& plan, void* workspace, const Team& team, StageTimes* stage_times) {
   Arena arena(workspace);
   const BackwardWorkspace w = lay_backward(plan, arena);
-  const Problem p = look(plan, w.sights, team);
+  Problem p = look(plan, w.sights, team);
+  p.stage_times = stage_times;
   Walk walk(plan, p, w);
   team.run(static_cast<std::int32_t>(plan.workers), &Walk::work, &walk);
   if (p.d_bias.data != nullptr || p.d_sink != nullptr) {

@@ -57,10 +57,11 @@ void zero_tail(const Problem& p, const View& view, std::int64_t begin, std::int6
       std::memset(row_of(p, view, 0, head, row), 0, static_cast<std::size_t>(width) * size_of(p.dtype));
 }
 
-void run_forward(const Plan& plan, void* workspace, const Team& team) {
+void run_forward(const Plan& plan, void* workspace, const Team& team, StageTimes* stage_times) {
   Arena arena(workspace);
   const ForwardWorkspace w = lay_forward(plan, arena);
-  const Problem p = look(plan, w.sights, team);
+  Problem p = look(plan, w.sights, team);
+  p.stage_times = stage_times;
   Walk walk(plan, p, w);
   team.run(static_cast<std::int32_t>(plan.workers), &Walk::work, &walk);
   if (!p.packed()) return;

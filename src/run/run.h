@@ -5,9 +5,9 @@
 
 namespace fusedattn {
 
-// `workspace`: plan.workspace_bytes, 64-byte aligned.
-void run_forward(const Plan& plan, void* workspace, const Team& team);
-void run_backward(const Plan& plan, void* workspace, const Team& team);
+// `workspace`: plan.workspace_bytes, 64-byte aligned. stage_times: to be added to, or null.
+void run_forward(const Plan& plan, void* workspace, const Team& team, StageTimes* stage_times);
+void run_backward(const Plan& plan, void* workspace, const Team& team, StageTimes* stage_times);
 
 // Zeros for rows that belong to no sequence (past the last end of a packed tensor).
 void zero_tail(const Problem& problem, const View& view, std::int64_t begin, std::int64_t end, std::int64_t heads,

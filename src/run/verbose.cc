@@ -9,21 +9,44 @@
 
 namespace fusedattn {
 
-bool verbose() {
+int verbosity() {
   static const char* const setting = std::getenv("FUSEDATTN_VERBOSE");
-  static const bool on = setting != nullptr && *setting != '\0' && std::strcmp(setting, "0") != 0;
-  return on;
+  static const int level = setting == nullptr || *setting == '\0' || std::strcmp(setting, "0") == 0 ? 0 : std::strcmp(setting, "2") == 0 ? 2 : 1;
+  return level;
 }
 
+namespace {
+
+// ",pack 2.0 %,scores 40.1 %,softmax 10.2 %,products 44.9 %,rest 2.8 %" of the time that all threads had.
+std::string shares(const StageTimes& times, double thread_seconds) {
+  std::string text;
+  double rest = 100.0;
+  const auto add = [&text](const char* name, double share) {
+    char part[32];
+    std::snprintf(part, sizeof part, ",%s %.1f %%", name, share);
+    text += part;
+  };
+  for (int stage = 0; stage < kStages; ++stage) {
+    const double share = thread_seconds > 0 ? static_cast<double>(times.nanoseconds[stage]) * 1e-7 / thread_seconds : 0.0;
+    add(kStageNames[stage], share);
+    rest -= share;
+  }
+  add("rest", rest);
+  return text;
+}
+
+}  // namespace
+
 VerboseLine::VerboseLine(const Plan& plan, const Team& team) : plan_(plan), team_(team) {
-  if (verbose()) start_ = std::chrono::steady_clock::now();
+  if (verbosity() > 0) start_ = std::chrono::steady_clock::now();
 }
 
 VerboseLine::~VerboseLine() {
-  if (!verbose()) return;
+  if (verbosity() == 0) return;
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
-  std::fprintf(stderr, "fusedattn,%s,team %s:%d,%.3f ms,%.1f GFLOP/s\n", describe(plan_).c_str(), team_.owner(), team_.threads,
-               seconds * 1e3, seconds > 0 ? useful_flops(plan_) / seconds * 1e-9 : 0.0);
+  const std::string stages = verbosity() > 1 ? shares(stage_times_, seconds * team_.threads) : "";
+  std::fprintf(stderr, "fusedattn,%s,team %s:%d,%.3f ms,%.1f GFLOP/s%s\n", describe(plan_).c_str(), team_.owner(), team_.threads, seconds * 1e3,
+               seconds > 0 ? useful_flops(plan_) / seconds * 1e-9 : 0.0, stages.c_str());
 }
 
 }  // namespace fusedattn

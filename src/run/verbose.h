@@ -1,4 +1,4 @@
-// FUSEDATTN_VERBOSE=1: one line per call on standard error.
+// FUSEDATTN_VERBOSE=1: one line per call on standard error; 2: with the stages of its time.
 #pragma once
 #include <chrono>
 
@@ -7,9 +7,10 @@
 
 namespace fusedattn {
 
-bool verbose();
+// 0 where FUSEDATTN_VERBOSE is unset, empty or "0"; 2 where it is "2"; else 1.
+int verbosity();
 
-// Prints the line when it goes out of scope: the plan, the team, the time, the rate.
+// Prints the line when it goes out of scope: the plan, the team, the time, the rate, and at verbosity 2 the shares of the stages.
 class VerboseLine {
  public:
   VerboseLine(const Plan& plan, const Team& team);
@@ -17,9 +18,13 @@ class VerboseLine {
   VerboseLine(const VerboseLine&) = delete;
   VerboseLine& operator=(const VerboseLine&) = delete;
 
+  // What the call shall add to; null where nobody asks.
+  StageTimes* stage_times() { return verbosity() > 1 ? &stage_times_ : nullptr; }
+
  private:
   const Plan& plan_;
   const Team& team_;
+  StageTimes stage_times_;
   std::chrono::steady_clock::time_point start_;
 };
 

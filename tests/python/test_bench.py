@@ -1,4 +1,4 @@
-"""test_bench.py: the benchmark's arithmetic: visible pairs, floors, medians, and the formula."""
+"""test_bench.py: the benchmark's arithmetic: visible pairs, medians, goals, and the formula."""
 
 import dataclasses
 
@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from fusedattn import formula
-from fusedattn.bench import cells, correct, floors
+from fusedattn.bench import cells, correct, goals, grids, session, stages
 from fusedattn.bench.cells import Cell
+from fusedattn.bench.inputs import arrays, visible_rows
 from fusedattn.bench.measure import Entry, Measurement, measure
+from fusedattn.bench.peers import PeerError
 from fusedattn.bench.runner import Runner
 
 
@@ -16,8 +18,8 @@ from fusedattn.bench.runner import Runner
 @pytest.mark.parametrize("length", [1, 49, 512, 700])
 def test_visible_pairs_are_those_of_the_mask(mask, length):
     cell = Cell(1, 1, length, 8, mask=mask)
-    visible = correct.visible_rows(cell, 0, length)
-    assert cell.visible == (length**2 if visible is None else visible.sum())
+    visible = visible_rows(cell, 0, length)
+    assert cell.visible() == (length**2 if visible is None else visible.sum())
 
 
 def test_useful_work():
@@ -25,19 +27,31 @@ def test_useful_work():
     assert Cell(2, 3, 100, 64).flops("backward") == 10 * 6 * 100**2 * 64
 
 
+def test_a_padded_batch_sees_from_half_to_all_of_the_columns():
+    cell = Cell(4, 3, 64, 8, mask="padding")
+    seen = [visible_rows(cell, 0, 64, b).sum() for b in range(4)]
+    assert seen == [64 * columns for columns in (32, 40, 48, 56)] == [cell.visible(b) for b in range(4)]
+    assert cell.flops("forward") == 4 * 8 * 3 * sum(seen)
+
+
+def test_a_cell_with_fewer_heads_has_the_first_heads_of_the_other():
+    cell = Cell(2, 6, 20, 4, kv_heads=3)
+    for name, x in arrays(cell.sample()).items():
+        assert (x == arrays(cell)[name][:1, : x.shape[1]]).all()
+
+
 def test_a_cut_cell_keeps_its_work_per_head():
     cell = Cell(8, 16, 512, 64)
     small = cell.cut(1e9)
     assert small.whole == cell.shape and small.flops("forward") <= 1e9
     assert small.flops("forward") / (small.batch * small.heads) == cell.flops("forward") / 128
-    assert cells.same_work(cell, small) and not cells.same_work(
-        cell, dataclasses.replace(small, mask="causal")
-    )
+    grouped = Cell(1, 32, 4096, 128, kv_heads=8).cut(1e9)
+    assert (grouped.heads, grouped.kv_heads, grouped.whole) == (4, 1, (1, 32, 4096, 128))
 
 
 @pytest.mark.parametrize("text", ["1,2,3", "1,2,3,x", "1,2,3,0", "1,2,3,4:diagonal", "1,3:2,8,8", "1,2,0x3,4", "large"])
 def test_cells_that_cannot_be_read_are_refused(text):
-    with pytest.raises(ValueError, match="cell is .*accepted are headline, smoke, all"):
+    with pytest.raises(ValueError, match="cell is .*accepted are goals, full"):
         cells.parse(text, ["fp32"], 1)
 
 
@@ -45,8 +59,15 @@ def test_cells_by_shape():
     assert cells.parse("1,2,3,4:causal", ["bf16"], 2) == [Cell(1, 2, 3, 4, "causal", "bf16", 2)]
     assert cells.parse("1,32:8,1x40,4", ["fp32"], 1) == [Cell(1, 32, 40, 4, kv_heads=8, rows=1)]
     assert cells.parse("1,2:2,40x40,4", ["fp32"], 1) == [Cell(1, 2, 40, 4)]
-    for text in ("1,32:8,1x40,4", "1,32:8,40,4", "2,3,40,4"):
-        assert cells.parse(text, ["fp32"], 1)[0].text() == text
+    for text in ("1,32:8,1x40,4", "1,32:8,40,4", "2,3,40,4:padding", "2,3,40,4:dropout", "2,3,40,4:band:dropout"):
+        assert cells.parse(text, ["fp32"], 1)[0].name() == text
+
+
+def test_each_job_is_measured_once():
+    jobs = grids.select(["1,2,3,4", "1,2,3,4", "1,2,3,4:causal"], ["fp32", "bf16"], 1, ("forward",))
+    assert [(cell.name(), cell.dtype) for cell, _ in jobs] == [("1,2,3,4", "fp32"), ("1,2,3,4", "bf16"), ("1,2,3,4:causal", "fp32"), ("1,2,3,4:causal", "bf16")]
+    full = grids.select(["full"], ["fp32"], 1, ("forward", "backward"))
+    assert len(full) == len(set(full)) > 60 and all(direction == "forward" for cell, direction in full if cell.q_len in (1, 8))
 
 
 def head(rows, columns, dim, dim_v, seed=0):
@@ -85,7 +106,7 @@ def test_blocks_of_rows_add_up_to_the_whole(mask, monkeypatch):
     monkeypatch.setattr(correct, "ROWS", 25)
     q, k, v, d_out = head(60, 60, 8, 8)
     got = correct.expected(cell, *(x[None] for x in (q, k, v, d_out)), ("forward", "backward"))
-    visible = correct.visible_rows(cell, 0, 60)
+    visible = visible_rows(cell, 0, 60)
     np.testing.assert_allclose(got["out"][0], formula.forward(q, k, v, 8**-0.5, visible)[0], atol=1e-12)
     for name, want in zip(("dq", "dk", "dv"), formula.backward(q, k, v, d_out, 8**-0.5, visible)):
         np.testing.assert_allclose(got[name][0], want, atol=1e-12)
@@ -95,26 +116,27 @@ def test_blocks_of_rows_add_up_to_the_whole(mask, monkeypatch):
 def test_heads_of_a_group_share_a_key_head_and_rows_end_at_the_last_column(mask):
     cell = Cell(1, 6, 40, 8, mask=mask, kv_heads=2, rows=9)
     assert (cell.group, cell.q_shape, cell.kv_shape) == (3, (1, 6, 9, 8), (1, 2, 40, 8))
-    visible = correct.visible_rows(cell, 0, 9)
-    assert cell.visible == (9 * 40 if visible is None else visible.sum())
+    visible = visible_rows(cell, 0, 9)
+    assert cell.visible() == (9 * 40 if visible is None else visible.sum())
     assert visible is None or (visible[-1, -1] and not visible[-2, -1])
+    both = ("forward", "backward")
     runner = Runner("torch")
     runner.prepare(cell)
-    inputs, outputs = runner.last_head(("forward", "backward"))
-    assert inputs["q"].shape == (3, 9, 8) and inputs["k"].shape == outputs["dk"].shape == (1, 40, 8)
-    correct.check("torch", cell, inputs, outputs, ("forward", "backward"))
+    outputs = runner.first_head(both)
+    assert outputs["out"].shape == (3, 9, 8) and outputs["dk"].shape == (1, 40, 8)
+    errors = correct.check("torch", cell, correct.first_head(cell, both), outputs)
+    assert set(errors) == {"out", "dq", "dk", "dv"}
     assert cell.sample().q_shape == (1, 3, 9, 8) and cell.sample().kv_shape == (1, 1, 40, 8)
 
 
 def test_a_wrong_result_is_not_timed():
     cell = Cell(1, 1, 20, 4)
-    inputs = dict(zip(("q", "k", "v", "d_out"), (x[None] for x in head(20, 20, 4, 4))))
-    right = correct.expected(cell, *inputs.values(), ("forward",))
-    correct.check("peer", cell, inputs, right, ("forward",))
-    with pytest.raises(correct.WrongResult, match=r"peer on \[1,1,20,4\] none fp32: out is off"):
-        correct.check("peer", cell, inputs, {"out": right["out"] * 1.001}, ("forward",))
+    right = correct.first_head(cell, ("forward",))
+    correct.check("peer", cell, right, right)
+    with pytest.raises(correct.WrongResult, match=r"peer on \[1,1,20,4\] fp32: out is off"):
+        correct.check("peer", cell, right, {"out": right["out"] * 1.001})
     with pytest.raises(correct.WrongResult):
-        correct.check("peer", cell, inputs, {"out": right["out"] * np.nan}, ("forward",))
+        correct.check("peer", cell, right, {"out": right["out"] * np.nan})
 
 
 def test_medians_over_the_steady_rounds():
@@ -171,26 +193,78 @@ def test_rounds_with_a_moving_limit_or_a_shared_cpu_are_discarded():
     assert not any(crowded.kept) and not crowded.steady
 
 
-def row(length, dim, dtype, share, mask="none", threads=1, direction="forward"):
-    return {
-        "shape": [1, 2, length, dim],
-        "square": True,
-        "dtype": dtype,
-        "direction": direction,
-        "mask": mask,
-        "threads": threads,
-        "peers": {"ours": {"share_percent": share}},
-    }
+class Failing(Clockwork):
+    """A peer whose process ends in the middle of a cell."""
+
+    def time(self, direction, calls):
+        raise PeerError("the process ended")
 
 
-def test_floors():
-    rows = [
-        row(4096, 128, "fp32", 90),
-        row(4096, 128, "fp16", 84),
-        row(4096, 128, "fp32", 83, mask="causal"),
-        row(4096, 128, "fp32", 86, threads=2),
-        row(512, 64, "fp32", 10),
-    ]
-    floors.add(rows, "ours")
-    assert [r["floor_percent"] for r in rows] == [85, 85, 82, pytest.approx(85.5), None]
-    assert floors.missed(rows, "ours") == [rows[1]]
+def test_a_peer_that_fails_is_left_out_and_the_reason_kept():
+    result = measure(Cell(1, 1, 10, 8), "forward", [Clockwork("ours", 1e-3), Failing("theirs", 1e-3)], lambda: 100.0, 0.0, 5)
+    assert list(result.entries) == ["ours"] and result.refusals == {"theirs": "the process ended"}
+    row = session.record(result, "ours", bandwidth=10.0)
+    assert row["peers"]["theirs"] == {"refusal": "the process ended", "seconds": None}
+
+
+def row(name, dtype, share, direction="forward", threads=1, **seconds):
+    cell = cells.parse(name, [dtype], threads)[0]
+    peers = {peer: {"seconds": value} for peer, value in seconds.items()}
+    peers["ours"] = {"seconds": 1.0, "share_percent": share, "roofline_percent": share}
+    return {"name": name, "shape": list(cell.shape), "mask": cell.mask, "dtype": dtype, "direction": direction, "threads": threads, "peers": peers}
+
+
+def judged(rows, lane="avx512", costs=()):
+    report = {"machine": {"lane": lane}, "results": rows, "costs": list(costs)}
+    return {(line["goal"], line["of"]): line for line in goals.judge(report, "ours", "torch")}
+
+
+def test_goals_of_the_limit_have_a_floor_and_a_target():
+    rows = [row("1,1,4096,128", "fp32", 89.0), row("1,4,2048,64", "fp32", 88.5), row("1,1,4096,128", "bf16", 91.0)]
+    marks = {goal: line["mark"] for (goal, of), line in judged(rows).items() if of == goals.SHARE}
+    assert marks == {"forward float32, D=128": "missed", "forward float32, D=64": "floor", "forward bfloat16, D=128": "target"}
+    narrow = judged(rows, lane="avx2")["forward float32, D=128", goals.SHARE]
+    assert (narrow["floor"], narrow["target"], narrow["mark"]) == (88, 93, "floor")
+
+
+def test_goals_of_peers_take_the_median_and_the_best_other():
+    rows = [row("1,1,4096,128", "fp32", 80.0, torch=2.0, zen=1.5, jax=9.0), row("1,4,2048,64", "fp32", 80.0, torch=3.0, zen=0.9)]
+    lines = judged(rows)
+    assert lines["float32 forward, uncut", goals.TORCH]["measured"] == 2.5
+    best = lines["float32 forward, uncut", goals.BEST]
+    assert (best["measured"], best["worst"], best["mark"]) == (pytest.approx(1.2), 0.9, "target")
+
+
+def test_a_training_step_adds_both_directions():
+    rows = [row("1,4,4096,64:band", "fp32", 80.0, direction, torch=seconds) for direction, seconds in (("forward", 10.0), ("backward", 30.0))]
+    assert judged(rows)["band of 512, S=4096, training step", goals.STEP]["measured"] == 20.0
+
+
+def test_several_threads_are_held_against_one():
+    rows = [row("1,2,4096,128", "fp32", 76.0, threads=2), row("1,1,4096,128", "fp32", 80.0)]
+    assert judged(rows)["two threads, several heads", goals.SCALED]["measured"] == pytest.approx(95)
+
+
+def test_costs_are_held_against_what_they_are_compared_with():
+    cost = {"dtype": "fp32", "direction": "forward", "cost": {"plain": [1.0, 1, 1], "causal": [1.1, 1, 1], "window of 512": [1.21, 1, 1]}}
+    line = judged([], costs=[cost])["window of 512, over causal", goals.COST]
+    assert line["measured"] == pytest.approx(10) and line["mark"] == "floor"
+
+
+def test_every_goal_is_about_something_that_is_measured():
+    names = {(cell.name(), cell.threads) for cell, _ in goals.jobs(cpus=2)}
+    assert all((name, goal.threads) in names for goal in goals.GOALS if goal.of != goals.COST for name in goal.cells)
+    assert not any(threads > 1 for _, threads in {(c.name(), c.threads) for c, _ in goals.jobs(cpus=1)})
+
+
+@pytest.mark.parametrize(
+    ("name", "picture"),
+    [
+        ("1,1,8,8", ["████"] * 4),
+        ("1,1,8,8:causal", ["▒···", "█▒··", "██▒·", "███▒"]),
+        ("2,1,8,8:padding", ["██··"] * 4),
+        ("1,1,4x8,8:causal", ["██▒·", "███▒"]),
+    ],
+)
+def test_the_plan_is_drawn(name, picture):
+    assert stages.draw(cells.parse(name, ["fp32"], 1)[0], [2, 2]) == picture

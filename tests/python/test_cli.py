@@ -97,7 +97,7 @@ def test_bench_of_one_small_cell(tmp_path):
     )
     assert result.returncode == 0, result.stdout + result.stderr
     assert "1,2,64,32" in result.stdout and "\x1b" not in result.stdout
-    assert "1/2 [1,2,64,32] causal bf16 forward" in result.stderr
+    assert "1/2 [1,2,64,32:causal] bf16 forward" in result.stderr
     report = json.loads(target.read_text())
     assert report["machine"]["version"] == _native.version()
     assert [row["direction"] for row in report["results"]] == ["forward", "backward"]
@@ -124,9 +124,25 @@ def test_bench_of_a_shape_of_ones_own(tmp_path):
     result = run("bench", *options)
     assert result.returncode == 0, result.stderr
     (row,) = json.loads(target.read_text())["results"]
-    assert (row["cell"], row["mask"], row["direction"]) == ("1,4:2,3x64,16", "causal", "backward")
+    assert (row["name"], row["direction"]) == ("1,4:2,3x64,16:causal", "backward")
     assert row["flops"] == 10 * 16 * 4 * (62 + 63 + 64) and row["bytes"] == 4 * (4 * 4 * 3 * 16 + 4 * 2 * 64 * 16)
     assert 0 < row["peers"]["fusedattn"]["roofline_percent"] < 200
+    assert "backward,avx2" in result.stdout.replace(_native.lane_chosen(), "avx2") and "softmax" in result.stdout and "▒" in result.stdout
+
+
+def test_bench_goes_on_where_it_was_stopped(tmp_path):
+    pytest.importorskip("torch")
+    target = tmp_path / "bench.json"
+    options = ["--dtype", "fp32", "--forward", "--alone", "--budget", "1", "--json", str(target), "--resume"]
+    assert run("bench", "--cells", "1,1,32,16", *options).returncode == 0
+    result = run("bench", "--cells", "1,1,32,16", "--cells", "1,1,48,16", *options)
+    assert result.returncode == 0 and "1/1 [1,1,48,16]" in result.stderr
+    report = json.loads(target.read_text())
+    assert [row["name"] for row in report["results"]] == ["1,1,32,16", "1,1,48,16"]
+    report["machine"]["cpu"] = "another"
+    target.write_text(json.dumps(report))
+    result = run("bench", "--cells", "1,1,32,16", *options)
+    assert result.returncode == 2 and "has results of cpu another" in result.stderr
 
 
 def test_bench_of_the_machine_alone(tmp_path):
@@ -142,8 +158,10 @@ def test_bench_of_the_machine_alone(tmp_path):
         (["--dtype", "fp64"], "--dtype is 'fp64'; accepted are fp32, bf16, fp16"),
         (["--cells", "1,2"], "cell is '1,2'; accepted are"),
         (["--shape", "1,3:2,8,8"], "cell is '1,3:2,8,8'; accepted are"),
-        (["--shape", "1,2,8,8", "--mask", "diagonal"], "--mask is 'diagonal'; accepted are causal and band"),
+        (["--shape", "1,2,8,8", "--mask", "diagonal"], "--mask is 'diagonal'; accepted are causal, band and padding"),
         (["--causal"], "--mask and --causal belong to --shape"),
+        (["--resume"], "--resume is given without --json"),
+        (["--cells", "1,1,8,8", "--peers", "/nowhere"], "--peers is '/nowhere'; accepted is a folder of virtual environments named zentorch"),
     ],
 )
 def test_bench_refuses_in_a_sentence(arguments, sentence):

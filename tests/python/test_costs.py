@@ -6,8 +6,8 @@ from rich.console import Console
 
 from fusedattn import Mask
 from fusedattn.bench import costs
-from fusedattn.bench.cells import Cell
-from fusedattn.bench.features import FEATURES, PLAIN, WINDOW
+from fusedattn.bench.cells import BAND, Cell
+from fusedattn.bench.features import FEATURES, PLAIN, SEQUENCES
 from fusedattn.bench.measure import Entry, Measurement
 
 CELL = Cell(1, 2, 1024, 8)
@@ -15,6 +15,8 @@ CELL = Cell(1, 2, 1024, 8)
 
 def visible(arguments, length):
     """Pairs that these arguments of attention() leave visible, counted one by one."""
+    if "lengths" in arguments:
+        return sum(n * n for n in arguments["lengths"])
     if "cu_seqlens_q" in arguments:
         assert arguments["cu_seqlens_q"] == arguments["cu_seqlens_k"] and arguments["cu_seqlens_q"][-1] == length
         return sum(n * n for n in np.diff(arguments["cu_seqlens_q"]))
@@ -24,7 +26,7 @@ def visible(arguments, length):
     return int(np.asarray(mask.materialize(length, length) if isinstance(mask, Mask) else mask).sum())
 
 
-@pytest.mark.parametrize("feature", FEATURES, ids=lambda feature: feature.name)
+@pytest.mark.parametrize("feature", FEATURES + SEQUENCES, ids=lambda feature: feature.name)
 def test_a_feature_counts_the_pairs_that_it_leaves_visible(feature):
     counted = visible(feature.arguments(CELL), CELL.length)
     if "here and there" in feature.name:  # divided by all pairs: its hidden ones are computed as well
@@ -34,10 +36,10 @@ def test_a_feature_counts_the_pairs_that_it_leaves_visible(feature):
 
 
 @pytest.mark.parametrize("direction", ["forward", "backward"])
-@pytest.mark.parametrize("feature", FEATURES, ids=lambda feature: feature.name)
+@pytest.mark.parametrize("feature", FEATURES + SEQUENCES, ids=lambda feature: feature.name)
 def test_a_feature_runs(feature, direction):
     peer = costs.FeaturePeer(feature)
-    peer.prepare(Cell(1, 2, WINDOW + 128, 8))
+    peer.prepare(Cell(1, 2, BAND + 128, 8))
     seconds, _ = peer.time(direction, 1)
     assert seconds > 0
 
@@ -46,7 +48,7 @@ def test_a_cost_is_time_per_visible_pair_over_plain():
     seconds = {feature.name: feature.visible(CELL) / PLAIN.visible(CELL) for feature in FEATURES}
     seconds["sink"] *= 1.25
     entries = {name: Entry(name, seconds=[value] * 3) for name, value in seconds.items()}
-    row = costs.record(Measurement(CELL, "forward", entries, [100.0] * 3, [True] * 3))
+    row = costs.record(Measurement(CELL, "forward", entries, [100.0] * 3, [True] * 3), FEATURES)
     assert row["rounds"] == 3 and row["discarded"] == 0
     for name, cost in row["cost"].items():
         assert cost == pytest.approx([1.25 if name == "sink" else 1.0] * 3), name
@@ -60,6 +62,6 @@ def test_the_table_shows_percent_over_plain():
         for direction in ("forward", "backward")
     ]  # fmt: skip
     console = Console(record=True, width=100)
-    costs.show({"machine": {"cpu": "a CPU", "lane": "avx2", "version": "1.2.3"}, "costs": rows}, console)
+    costs.show(rows, console)
     text = console.export_text()
     assert text.count("+7.0 %") == 2 * (len(FEATURES) - 1) and "81 %" in text and "10 rounds; 2" in text

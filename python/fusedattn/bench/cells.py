@@ -1,17 +1,21 @@
-"""cells.py: what is measured: shapes, masks and dtypes, and the useful work in each."""
+"""cells.py: what is measured: a shape, a mask, a dtype, a number of threads; and the useful work in it."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
-_SHAPE = re.compile(
-    r"(?P<batch>\d+),(?P<heads>\d+)(:(?P<kv_heads>\d+))?,((?P<rows>\d+)x)?(?P<length>\d+),(?P<dim>\d+)(:(?P<mask>causal|band))?"
-)
+MASKS = ("none", "causal", "band", "padding")
 BAND = 512  # columns a row sees in a banded cell: itself and the 511 before it
+DROPOUT = 0.1  # what a cell with dropout drops
+_SHAPE = re.compile(
+    r"(?P<batch>\d+),(?P<heads>\d+)(:(?P<kv_heads>\d+))?,((?P<rows>\d+)x)?(?P<length>\d+),(?P<dim>\d+)"
+    r"(:(?P<mask>causal|band|padding))?(?P<dropout>:dropout)?"
+)
 
 
 @dataclass(frozen=True)
@@ -19,7 +23,8 @@ class Cell:
     """Attention over `batch` x `heads` heads of `length` columns and `dim` features, on `threads` threads.
 
     `kv_heads` of 0 means as many as `heads`, `rows` of 0 as many as `length`. Causal and banded rows end at the last
-    column. `whole` is the shape that this cell stands for where batch and heads were cut to save time: heads are
+    column; a padded batch sees the first half to all of the columns, evenly over its entries. `dropout` is the
+    probability. `whole` is the shape that this cell stands for where batch and heads were cut to save time: heads are
     independent, so the work per head is the same.
     """
 
@@ -27,12 +32,13 @@ class Cell:
     heads: int
     length: int
     dim: int
-    mask: str = "none"  # or "causal", "band"
+    mask: str = "none"  # one of MASKS
     dtype: str = "fp32"
     threads: int = 1
     whole: tuple[int, int, int, int] | None = None
     kv_heads: int = 0
     rows: int = 0
+    dropout: float = 0.0
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -55,11 +61,14 @@ class Cell:
     def kv_shape(self) -> tuple[int, int, int, int]:
         return (self.batch, self.heads // self.group, self.length, self.dim)
 
-    @property
-    def visible(self) -> int:
-        """Pairs of row and column that see each other, in one head."""
-        if self.mask == "none":
-            return self.q_len * self.length
+    def columns(self, b: int) -> int:
+        """How many columns the rows of batch entry `b` may see at most."""
+        return self.length * (self.batch + b) // (2 * self.batch) if self.mask == "padding" else self.length
+
+    def visible(self, b: int = 0) -> int:
+        """Pairs of row and column that see each other, in one head of batch entry `b`."""
+        if self.mask in ("none", "padding"):
+            return self.q_len * self.columns(b)
         most = self.length if self.mask == "causal" else BAND
         return sum(min(most, max(0, row + 1 + self.length - self.q_len)) for row in range(self.q_len))
 
@@ -72,13 +81,14 @@ class Cell:
     def flops(self, direction: str) -> float:
         """Useful operations: two products of 2 D in the forward, five in the backward, per visible pair."""
         per_pair = {"forward": 4, "backward": 10}[direction] * self.dim
-        return float(self.batch * self.heads * self.visible * per_pair)
+        pairs = sum(map(self.visible, range(self.batch))) if self.mask == "padding" else self.batch * self.visible()
+        return float(self.heads * pairs * per_pair)
 
     def cut(self, most_flops: float) -> Cell:
-        """The same cell with the batch, then the heads, halved until a forward has at most `most_flops`."""
+        """The same cell with the batch, then the key heads, halved until a forward has at most `most_flops`."""
         batch, heads = self.batch, self.heads
-        while self.group == 1 and self._with(batch, heads).flops("forward") > most_flops and batch * heads > self.threads:
-            batch, heads = (batch // 2, heads) if batch > 1 else (1, heads // 2)
+        while self._with(batch, heads).flops("forward") > most_flops and batch * heads // self.group > self.threads:
+            batch, heads = (batch // 2, heads) if batch > 1 else (1, heads // self.group // 2 * self.group)
         return self._with(batch, heads)
 
     def _with(self, batch: int, heads: int) -> Cell:
@@ -100,74 +110,29 @@ class Cell:
         lengths = f"{self.rows}x{self.length}" if self.rows else f"{self.length}"
         return f"{self.batch},{heads},{lengths},{self.dim}"
 
-
-# Heads are independent: a few of them keep a backward under a quarter of a second on a core of 100 GFLOP/s.
-LARGE = Cell(1, 1, 4096, 128, whole=(1, 8, 4096, 128))
-MIDDLE = Cell(1, 4, 2048, 64, whole=(2, 8, 2048, 64))
-
-SMOKE_SHAPES = [
-    (1, 8, 4096, 128),
-    (2, 8, 2048, 64),
-    (8, 16, 512, 64),
-    (8, 16, 512, 128),
-    (64, 4, 49, 32),
-    (4, 16, 197, 64),
-    (1, 8, 64, 64),
-]
-SMOKE_FLOPS = 5e8  # of a forward: about 5 ms on a core of 100 GFLOP/s
+    def name(self) -> str:
+        """As parse() reads it, in full."""
+        return self.text() + (f":{self.mask}" if self.mask != "none" else "") + (":dropout" if self.dropout else "")
 
 
-def headline(dtypes: list[str], threads: int, two_threads: bool) -> list[Cell]:
-    """The cells with floors: with no mask, causal, and with no mask on two threads."""
-    bases = [_as(base, threads=threads, heads=max(base.heads, threads)) for base in (LARGE, MIDDLE)]
-    cells = [_as(base, dtype=dtype) for base in bases for dtype in dtypes]
-    cells += [_as(bases[0], dtype=dtype, mask="causal") for dtype in dtypes]
-    if two_threads and threads == 1:
-        pairs = [_as(base, threads=2, heads=max(base.heads, 2)) for base in (LARGE, MIDDLE)]
-        cells += [_as(pair, dtype=dtype) for pair in pairs for dtype in dtypes if dtype != "fp16"]
-    return cells
+def parse(text: str, dtypes: Iterable[str], threads: int) -> list[Cell]:
+    """A cell for each dtype, of "1,8,4096,128", "1,32:8,4096,128" or "1,32:8,1x4096,128".
 
-
-def is_headline(cell: Cell) -> bool:
-    """Whether the cell has the size of one with a floor."""
-    return cell.group == 1 and not cell.rows and any((cell.length, cell.dim) == (base.length, base.dim) for base in (LARGE, MIDDLE))
-
-
-def smoke(dtypes: list[str], threads: int) -> list[Cell]:
-    """The small grid: every shape with no mask and causal, and a banded one, cut to take little time."""
-    cells = []
-    for shape in SMOKE_SHAPES:
-        for mask in ("none", "causal"):
-            cells += [Cell(*shape, mask=mask, dtype=dtype, threads=threads) for dtype in dtypes]
-    cells += [Cell(1, 4, 4096, 64, mask="band", dtype=dtype, threads=threads) for dtype in dtypes]
-    return [cell.cut(SMOKE_FLOPS) for cell in cells]
-
-
-def parse(text: str, dtypes: list[str], threads: int) -> list[Cell]:
-    """Cells of "1,8,4096,128", "1,32:8,4096,128" or "1,32:8,1x4096,128", optionally with ":causal" or ":band".
-
-    Raises ValueError in a sentence.
+    A mask (":causal", ":band", ":padding") and ":dropout" may follow. Raises ValueError in a sentence.
     """
     found = _SHAPE.fullmatch(text)
-    numbers = {name: int(n) for name, n in found.groupdict().items() if n and name != "mask"} if found else {}
+    sizes = ("batch", "heads", "kv_heads", "rows", "length", "dim")
+    numbers = {name: int(found[name]) for name in sizes if found[name]} if found else {}
     if not found or min(numbers.values()) < 1 or numbers["heads"] % numbers.get("kv_heads", 1):
         raise ValueError(
-            f"cell is {text!r}; accepted are headline, smoke, all, or batch,heads,length,dim of positive integers, where "
-            "heads may be heads:key_heads (the first a multiple of the second) and length rowsxcolumns, optionally followed "
-            "by :causal or :band"
+            f"cell is {text!r}; accepted are goals, full, or batch,heads,length,dim of positive integers, where heads may be "
+            "heads:key_heads (the first a multiple of the second) and length rowsxcolumns, optionally followed by :causal, "
+            ":band or :padding, and by :dropout"
         )
     if numbers.get("rows") == numbers["length"]:
         del numbers["rows"]
     if numbers.get("kv_heads") == numbers["heads"]:
         del numbers["kv_heads"]
-    return [Cell(**numbers, mask=found["mask"] or "none", dtype=dtype, threads=threads) for dtype in dtypes]
-
-
-def same_work(a: Cell, b: Cell) -> bool:
-    """Whether two cells measure the same shape, whatever was cut."""
-    key = lambda c: (c.whole or c.shape, c.mask, c.dtype, c.threads, c.group, c.q_len)  # noqa: E731
-    return key(a) == key(b)
-
-
-def _as(cell: Cell, **changes) -> Cell:
-    return dataclasses.replace(cell, **changes)
+    dropout = DROPOUT if found["dropout"] else 0.0
+    mask = found["mask"] or "none"
+    return [Cell(**numbers, mask=mask, dtype=dtype, threads=threads, dropout=dropout) for dtype in dtypes]

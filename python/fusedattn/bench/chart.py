@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fusedattn.bench.report import MASKS
 
 
 def save(report: dict, path: Path) -> None:
@@ -50,6 +49,5 @@ def _panel(axis, results: list[dict], direction: str) -> None:
 
 
 def _label(row: dict) -> str:
-    threads = f"{row['threads']} threads" if row["threads"] > 1 else ""
-    parts = (row["cell"], row["dtype"], MASKS[row["mask"]], threads)
-    return " ".join(part for part in parts if part)
+    threads = f" {row['threads']} threads" if row["threads"] > 1 else ""
+    return f"{row['name']} {row['dtype']}{threads}"

@@ -1,4 +1,4 @@
-"""costs.py: what each feature costs: its time per visible pair over that of plain attention, in one run."""
+"""costs.py: what each feature costs: its time per visible pair over that of the first of them, in one run."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from fusedattn import _native, info, probe
+from fusedattn import _native, probe
 from fusedattn.bench.cells import Cell
-from fusedattn.bench.features import FEATURES, PLAIN, Feature
+from fusedattn.bench.features import FEATURES, PLAIN, SEQUENCES, Feature
+from fusedattn.bench.grids import DIRECTIONS
 from fusedattn.bench.measure import Measurement, measure
-from fusedattn.bench.runner import Runner
-from fusedattn.bench.session import DIRECTIONS, PROBE_SECONDS
+from fusedattn.bench.runner import Kind, Runner
+from fusedattn.bench.session import PROBE_SECONDS
 
-SHAPES = ((1, 4, 2048, 64), (1, 2, 2048, 128))
+SHAPES = (((1, 4, 2048, 64), FEATURES), ((1, 2, 2048, 128), FEATURES), ((1, 1, 16384, 64), SEQUENCES))
 
 
 class FeaturePeer:
@@ -24,7 +25,7 @@ class FeaturePeer:
     def __init__(self, feature: Feature):
         self.name = feature.name
         self._feature = feature
-        self._runner = Runner("fusedattn", attend=feature.attend, make_mask=feature.arguments)
+        self._runner = Runner(Kind(feature.attend, feature.arguments))
 
     def prepare(self, cell: Cell) -> None:
         """Takes the tensors of a cell; a packed feature gets gradients of the output in its own shape."""
@@ -34,27 +35,27 @@ class FeaturePeer:
         return self._runner.time(direction, calls)
 
 
-def run(dtypes: list[str], threads: int, budget: float, tell: Callable[[int, int, str], None]) -> dict:
-    """Measures every feature on every shape; budget in seconds. tell(done, total, text) as it goes on."""
+def run(dtypes: list[str], threads: int, budget: float, tell: Callable[[int, int, str], None], only: set[str] | None = None) -> list[dict]:
+    """Measures every feature, or `only` these, on every shape; budget in seconds. tell(done, total, text) as it goes on."""
     lane = _native.lane_chosen()
-    jobs = [(Cell(*shape, dtype=dtype, threads=threads), direction)
-            for shape in SHAPES for dtype in dtypes for direction in DIRECTIONS]  # fmt: skip
-    results = []
-    for number, (cell, direction) in enumerate(jobs):
-        tell(number, len(jobs), f"{cell.label()} {cell.dtype} {direction}")
-        peers = [FeaturePeer(feature) for feature in FEATURES]
+    jobs = [(Cell(*shape, dtype=dtype, threads=threads), [f for f in features if only is None or f.name in only], direction)
+            for shape, features in SHAPES for dtype in dtypes for direction in DIRECTIONS]  # fmt: skip
+    rows = []
+    for number, (cell, features, direction) in enumerate(jobs):
+        tell(number, len(jobs), f"features, {cell.label()} {cell.dtype} {direction}")
+        peers = [FeaturePeer(feature) for feature in features]
         limit = lambda: probe.limit(cell.dtype, lane, cell.threads, PROBE_SECONDS)  # noqa: E731, B023
-        results.append(record(measure(cell, direction, peers, limit, budget / len(jobs), most=40)))
-    return {"machine": info.collect(), "costs": results}
+        rows.append(record(measure(cell, direction, peers, limit, budget / len(jobs), most=40), features))
+    return rows
 
 
-def record(result: Measurement) -> dict:
-    """Ratios of seconds per visible pair to plain attention's, with 95 % intervals."""
-    cell = result.cell
+def record(result: Measurement, features: list[Feature]) -> dict:
+    """Ratios of seconds per visible pair to the first feature's, with 95 % intervals."""
+    cell, base = result.cell, features[0]
     rows = {}
-    for feature in FEATURES:
-        share = feature.visible(cell) / PLAIN.visible(cell)
-        ratio = result.ratio(feature.name, PLAIN.name)
+    for feature in features:
+        share = feature.visible(cell) / base.visible(cell)
+        ratio = result.ratio(feature.name, base.name)
         rows[feature.name] = [value / share for value in ratio] if ratio else None
     return {
         "shape": list(cell.shape),
@@ -63,27 +64,26 @@ def record(result: Measurement) -> dict:
         "direction": result.direction,
         "rounds": len(result.kept),
         "discarded": result.kept.count(False),
-        "plain_share_percent": result.share(PLAIN.name),
+        "plain_share_percent": result.share(base.name) * base.visible(cell) / PLAIN.visible(cell),
         "cost": rows,
     }
 
 
-def show(report: dict, console: Console) -> None:
+def show(costs: list[dict], console: Console) -> None:
     """One line per feature, one column per shape, dtype and direction: percent over plain attention."""
-    machine = report["machine"]
-    console.print(f"{machine['cpu']}, lane {machine['lane']}, fusedattn {machine['version']}")
     for direction in DIRECTIONS:
-        columns = [row for row in report["costs"] if row["direction"] == direction]
-        title = f"{direction.capitalize()}: time per visible pair over plain attention's"
+        columns = [row for row in costs if row["direction"] == direction]
+        title = f"{direction.capitalize()}: time per visible pair over that of plain attention (of a call each)"
         table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left")
         table.add_column("")
         for row in columns:
             table.add_column(f"{row['shape']}\n{row['dtype']}", justify="right")
         table.add_row("plain, % of the limit", *(f"{row['plain_share_percent']:.0f} %" for row in columns))
-        for feature in FEATURES[1:]:
-            costs = [row["cost"][feature.name] for row in columns]
-            table.add_row(feature.name, *(f"{100 * (cost[0] - 1):+.1f} %" if cost else "-" for cost in costs))
+        for feature in (*FEATURES[1:], *SEQUENCES[1:]):
+            found = [row["cost"].get(feature.name) for row in columns]
+            if any(found):
+                table.add_row(feature.name, *(f"{100 * (cost[0] - 1):+.1f} %" if cost else "" for cost in found))
         console.print(table)
-    discarded = sum(row["discarded"] for row in report["costs"])
-    rounds = sum(row["rounds"] for row in report["costs"])
+    discarded = sum(row["discarded"] for row in costs)
+    rounds = sum(row["rounds"] for row in costs)
     console.print(f"{rounds} rounds; {discarded} in which the limit moved by more than 5 % were left out.")

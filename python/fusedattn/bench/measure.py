@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from fusedattn.bench.cells import Cell
+from fusedattn.bench.peers import PeerError
 
 MOST_PROBE_CHANGE = 0.05  # a round is discarded when the limit moved more than this between its two readings
 LEAST_CPU_SHARE = 0.95  # and when a single thread had less of its CPU: something else ran there
@@ -44,6 +45,7 @@ class Measurement:
     limits: list[float] = field(default_factory=list)
     kept: list[bool] = field(default_factory=list)
     errors: dict[str, float] = field(default_factory=dict)
+    refusals: dict[str, str] = field(default_factory=dict)  # why a peer was not timed
 
     @property
     def steady(self) -> bool:
@@ -101,10 +103,15 @@ def measure(
     """
     start = time.perf_counter()
     result = Measurement(cell, direction, {})
+    timed = []
     for peer in peers:
-        result.entries[peer.name] = _entry(peer, cell, direction)
+        try:
+            result.entries[peer.name] = _entry(peer, cell, direction)
+            timed.append(peer)
+        except PeerError as failure:
+            result.refusals[peer.name] = str(failure)
     while _goes_on(result, time.perf_counter() - start, budget, most):
-        _round(result, peers, probe)
+        _round(result, timed, probe)
     return result
 
 
@@ -120,7 +127,7 @@ def _goes_on(result: Measurement, spent: float, budget: float, most: int) -> boo
 def _entry(peer, cell: Cell, direction: str) -> Entry:
     """Decides how a peer is timed, from calls on a sample of the heads; they also warm it up."""
     sample = cell.sample()
-    scale = cell.batch * cell.heads / sample.heads
+    scale = cell.flops(direction) / sample.flops(direction)
     entry = Entry(peer.name)
     peer.prepare(sample)
     seconds = _warm(peer, direction)

@@ -1,4 +1,4 @@
-"""peers.py: who is measured: fusedattn and torch here, and torch with MKL's Intel path in another process."""
+"""peers.py: who is measured: fusedattn and torch in this process, everyone else in one of their own."""
 
 from __future__ import annotations
 
@@ -9,12 +9,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+
 from fusedattn.bench.cells import Cell
 
 OURS = "fusedattn"
 TORCH = "torch"
 TORCH_INTEL = "torch, MKL's Intel path"
 PRELOAD = "libfusedattn_mkl_intel_path.so"
+# Peers with an environment of their own: the folder's name, which is the runner's kind too -> the name in reports.
+ELSEWHERE = {"zentorch": "zentorch", "onnxruntime": "ONNX Runtime", "jax": "JAX", "flex": "flex_attention"}
 
 
 class PeerError(RuntimeError):
@@ -28,10 +32,11 @@ class InProcess:
         from fusedattn.bench.runner import Runner
 
         self.name = name
-        self.runner = Runner(kind)
+        self._runner = Runner(kind)
+        self.refuses, self.time, self.first_head = self._runner.refuses, self._runner.time, self._runner.first_head
 
     def prepare(self, cell: Cell) -> None:
-        self.runner.prepare(cell)
+        self._runner.prepare(cell)
         threads = threads_of_a_call()
         if self.name == OURS and threads != cell.threads:
             raise PeerError(
@@ -39,43 +44,55 @@ class InProcess:
                 "FUSEDATTN_NUM_THREADS and give the process enough CPUs"
             )
 
-    def time(self, direction: str, calls: int) -> tuple[float, float]:
-        return self.runner.time(direction, calls)
-
     def close(self) -> None:
-        self.runner = None
+        """Nothing is left to be ended."""
 
 
 class InWorker:
-    """torch in its own process with `preload` in front of its libraries. It sleeps while others are timed."""
+    """A runner in its own process. It sleeps while others are timed."""
 
-    def __init__(self, name: str, preload: Path):
+    def __init__(self, name: str, kind: str, python: Path | str = sys.executable, preload: Path | None = None):
         self.name = name
-        preloads = [str(preload), *os.environ.get("LD_PRELOAD", "").split()]
-        package_parent = str(Path(__file__).parents[2])
-        paths = [package_parent, *filter(None, [os.environ.get("PYTHONPATH")])]
-        changes = {"LD_PRELOAD": " ".join(preloads), "PYTHONPATH": os.pathsep.join(paths)}
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "fusedattn.bench.worker"],
+        paths = [str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
+        changes = {"PYTHONPATH": os.pathsep.join(paths)}
+        if preload:
+            changes["LD_PRELOAD"] = " ".join([str(preload), *os.environ.get("LD_PRELOAD", "").split()])
+        self._start = lambda: subprocess.Popen(
+            [str(python), "-m", "fusedattn.bench.worker", kind],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL if kind in ELSEWHERE else None,  # compilers and frameworks talk
             text=True,
             env=os.environ | changes,
         )
+        self._process = self._start()
         self._receive()
 
+    def refuses(self, cell: Cell, direction: str) -> str | None:
+        """Also starts the process anew if an earlier cell has ended it."""
+        if self._process.poll() is not None:
+            self._process = self._start()
+            self._receive()
+        return self._ask(do="refuses", cell=dataclasses.asdict(cell), direction=direction)["refuses"]
+
     def prepare(self, cell: Cell) -> None:
-        self._ask({"do": "prepare", "cell": dataclasses.asdict(cell)})
+        self._ask(do="prepare", cell=dataclasses.asdict(cell))
 
     def time(self, direction: str, calls: int) -> tuple[float, float]:
-        return tuple(self._ask({"do": "time", "direction": direction, "calls": calls})["time"])
+        return tuple(self._ask(do="time", direction=direction, calls=calls)["time"])
+
+    def first_head(self, directions) -> dict[str, np.ndarray]:
+        from fusedattn.bench.worker import unpack
+
+        answer = self._ask(do="first_head", directions=list(directions))["first_head"]
+        return {name: unpack(x) for name, x in answer.items()}
 
     def close(self) -> None:
         self._process.stdin.close()
         self._process.wait()
         self._process.stdout.close()
 
-    def _ask(self, request: dict) -> dict:
+    def _ask(self, **request) -> dict:
         try:
             self._process.stdin.write(json.dumps(request) + "\n")
             self._process.stdin.flush()
@@ -118,11 +135,22 @@ def torch_has_mkl() -> bool:
     return torch.backends.mkl.is_available()
 
 
-def make(names: list[str]) -> list:
-    """The peers of these names, in this order."""
-    makers = {
-        OURS: lambda: InProcess(OURS, "fusedattn"),
-        TORCH: lambda: InProcess(TORCH, "torch"),
-        TORCH_INTEL: lambda: InWorker(TORCH_INTEL, preload_library()),
-    }
-    return [makers[name]() for name in names]
+def elsewhere(folder: Path) -> dict[str, Path]:
+    """The peers that have an environment in `folder`: name -> its Python. Raises PeerError if there is none."""
+    found = {kind: folder / kind / "bin" / "python" for kind in ELSEWHERE if (folder / kind / "bin" / "python").exists()}
+    if not found:
+        raise PeerError(f"--peers is {str(folder)!r}; accepted is a folder of virtual environments named {', '.join(ELSEWHERE)}")
+    return found
+
+
+def make(alone: bool = False, folder: Path | None = None) -> list:
+    """fusedattn; unless alone, torch, torch with MKL's Intel path, and those with an environment in `folder`."""
+    team: list = [InProcess(OURS, "fusedattn")]
+    if alone:
+        return team
+    team.append(InProcess(TORCH, "torch"))
+    if torch_has_mkl():
+        team.append(InWorker(TORCH_INTEL, "torch", preload=preload_library()))
+    for kind, python in (elsewhere(folder) if folder else {}).items():
+        team.append(InWorker(ELSEWHERE[kind], kind, python))
+    return team

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-from fusedattn.bench import floors, peers
+from fusedattn.bench import goals, peers
 
 WIDE = 150  # columns of a terminal that has room for work rates and intervals
-MASKS = {"none": "", "causal": "causal", "band": "band 512"}
-HEADLINES = [((4096, 128), "D=128, S=4096"), ((2048, 64), "D=64, S=2048")]
+MANY = 2  # more peers than this have a column each, of how many times faster, and no interval
+_MARKS = {"target": "[green]✔ target[/]", "floor": "[yellow]✔ floor[/]", "missed": "[red]✘[/]"}
+_UNITS = {goals.SHARE: "%", goals.ROOFLINE: "%", goals.SCALED: "%", goals.COST: "%"}  # others are factors
 
 
 def show(report: dict, console: Console) -> None:
-    """Prints the machine, the headline table, every measurement, and the notes they need."""
+    """Prints the machine, every goal beside what was measured, every measurement, and the notes they need."""
     console.print(_machine_line(report["machine"], report["results"]))
-    if any(row["floor_percent"] for row in report["results"]):
-        console.print(_headline(report["results"]))
-        console.print(_verdict(report["results"]))
+    if report["goals"]:
+        console.print(_goals(report["goals"]))
+        console.print(_verdict(report["goals"]))
     console.print(_details(report["results"], wide=console.width >= WIDE))
     for note in _notes(report):
         console.print(note)
@@ -35,64 +37,52 @@ def _machine_line(machine: dict, results: list[dict]) -> str:
     )
 
 
-def _headline(results: list[dict]) -> Table:
-    """The uncut large cells: share of the limit beside the floor each has."""
-    dtypes = list(dict.fromkeys(row["dtype"] for row in results))
-    table = Table(
-        title="Share of the machine's limit, in % (floor)", box=box.SIMPLE_HEAD, title_justify="left"
-    )
-    table.add_column("threads, direction, mask")
-    for _, title in HEADLINES:
-        for dtype in dtypes:
-            table.add_column(f"{title}\n{dtype}", justify="right")
-    by_line: dict[tuple, dict] = {}
-    for row in results:
-        size = (row["shape"][2], row["shape"][3])
-        if row["square"] and any(size == known for known, _ in HEADLINES) and row["mask"] in ("none", "causal"):
-            line = (row["threads"], row["mask"], row["direction"])
-            by_line.setdefault(line, {})[(size, row["dtype"])] = row
-    for (threads, mask, direction), cells in by_line.items():
-        label = f"{_count(threads)}, {direction}" + (f", {mask}" if mask != "none" else "")
-        shares = [_share_with_floor(cells.get((size, dtype))) for size, _ in HEADLINES for dtype in dtypes]
-        table.add_row(label, *shares)
+def _goals(lines: list[dict]) -> Table:
+    table = Table(title="Goals", box=box.SIMPLE_HEAD, title_justify="left")
+    for heading, justify in (("", "left"), ("of", "left"), ("floor", "right"), ("target", "right"), ("measured", "right"),
+                             ("worst", "right"), ("", "left")):  # fmt: skip
+        table.add_column(heading, justify=justify)
+    for line in lines:
+        numbers = (_number(line[key], line["of"]) for key in ("floor", "target", "measured", "worst"))
+        table.add_row(escape(line["goal"]), line["of"].removesuffix(", %"), *numbers, _MARKS[line["mark"]])
     return table
 
 
-def _verdict(results: list[dict]) -> str:
-    with_floor = sum(row["floor_percent"] is not None for row in results)
-    missed = len(floors.missed(results, peers.OURS))
-    rules = (
-        "fp16: fp32 less 5 points; causal: uncut less 8 points; several threads: 95 % of one thread's share"
+def _number(value: float | None, of: str) -> str:
+    if value is None:
+        return ""
+    return f"{value:.1f} %" if of in _UNITS else f"{value:.3g}x"
+
+
+def _verdict(lines: list[dict]) -> str:
+    count = {mark: sum(line["mark"] == mark for line in lines) for mark in _MARKS}
+    below = sum(line["mark"] == "missed" and line["floor"] is not None for line in lines)
+    return (
+        f"{count['target']} of {len(lines)} goals reach their target, {count['floor']} only their floor, {count['missed']} neither "
+        f"({below} of these have a floor). Medians where a goal is about several measurements.\n"
     )
-    return f"{with_floor - missed} of {with_floor} reach their floor ({rules}).\n"
 
 
 def _count(threads: int) -> str:
     return "1 thread" if threads == 1 else f"{threads} threads"
 
 
-def _share_with_floor(row: dict | None) -> str:
-    if row is None:
-        return ""
-    share, floor = row["peers"][peers.OURS]["share_percent"], row["floor_percent"]
-    if floor is None:
-        return f"{share:.1f}"
-    return f"[{'green' if share >= floor else 'red'}]{share:.1f}[/] (≥ {floor:.0f})"
-
-
 def _details(results: list[dict], wide: bool) -> Table:
-    others = [name for name in results[0]["peers"] if name != peers.OURS]
+    others = list(dict.fromkeys(name for row in results for name in row["peers"] if name != peers.OURS))
     title = (
         "Every measurement: milliseconds, share of the limit in %, and how many times faster than the peer"
     )
     table = Table(
         title=title, box=box.SIMPLE_HEAD, title_justify="left", padding=(0, 1) if wide else (0, 1, 0, 0)
     )
-    for heading in ("B,N,S,D", "mask", "dtype", "threads" if wide else "t", ""):
+    for heading in ("B,N,S,D", "dtype", "threads" if wide else "t", ""):
         table.add_column(heading, no_wrap=True)
     for heading in ("ms", "GFLOP/s", "share", "roofline") if wide else ("ms", "share"):
         table.add_column(heading, justify="right", no_wrap=True)
     for name in others:
+        if len(others) > MANY:
+            table.add_column(name, justify="right")
+            continue
         table.add_column(name, justify="right")
         table.add_column("faster, 95 % interval" if wide else "faster", justify="right", no_wrap=True)
     table.add_column("rounds", justify="right", no_wrap=True)
@@ -105,8 +95,7 @@ def _detail_cells(row: dict, others: list[str], wide: bool) -> list[str]:
     ours = row["peers"][peers.OURS]
     direction = row["direction"] if wide else {"forward": "fwd", "backward": "bwd"}[row["direction"]]
     cells = [
-        row["cell"],
-        MASKS[row["mask"]],
+        row["name"].replace(":dropout", " dropout"),
         row["dtype"],
         str(row["threads"]),
         direction,
@@ -114,7 +103,13 @@ def _detail_cells(row: dict, others: list[str], wide: bool) -> list[str]:
     cells += [f"{ours['seconds'] * 1e3:.3g}", *([f"{ours['gflops']:.0f}"] if wide else [])]
     cells += [f"{ours['share_percent']:.1f}", *([f"{ours['roofline_percent']:.1f}"] if wide else [])]
     for name in others:
-        peer = row["peers"][name]
+        peer = row["peers"].get(name)
+        if not peer or not peer["seconds"]:
+            cells += [""] if len(others) > MANY else ["", ""]
+            continue
+        if len(others) > MANY:
+            cells.append(f"{peer['ratio'][0]:.3g}x{_mark(peer)}")
+            continue
         ratio, low, high = peer["ratio"]
         interval = f" \\[{low:.3g}, {high:.3g}]" if wide else ""
         cells += [f"{peer['share_percent']:.1f}{_mark(peer)}", f"{ratio:.3g}x{interval}"]
@@ -134,7 +129,9 @@ def _notes(report: dict) -> list[str]:
     if cut:
         parts = ", ".join(f"{_brackets(shape)} for {_brackets(whole)}" for shape, whole in sorted(cut))
         notes.append(f"Heads were cut to save time; the work per head is the same: {parts}.")
-    marks = {_mark(peer) for row in results for peer in row["peers"].values()}
+    marks = {_mark(peer) for row in results for peer in row["peers"].values() if peer["seconds"]}
+    failed = {(name, peer["refusal"]) for row in results for name, peer in row["peers"].items() if peer.get("refusal")}
+    notes += [f"{name} is not timed where: {why}." for name, why in sorted(failed)]
     if "ˢ" in marks:
         notes.append("ˢ slow peer: timed on as many heads as there are threads, and scaled to all.")
     if "¹" in marks:
@@ -153,8 +150,8 @@ def _notes(report: dict) -> list[str]:
         )
     worst = max((error for r in results for error in r["errors"].values()), default=0.0)
     notes.append(
-        "Useful work: 4 D operations per visible pair forward, 10 D backward. One head of every cell was "
-        f"compared with float64 before timing; largest error {worst:.1e} of the largest value. "
+        "Useful work: 4 D operations per visible pair forward, 10 D backward. One head of every peer's result was "
+        f"compared with float64 before timing, dropout aside; largest error {worst:.1e} of the largest value. "
         f"{report['seconds']:.0f} s in all."
     )
     notes.append(

@@ -1,106 +1,159 @@
-"""runner.py: one implementation on one cell's tensors: prepared, then timed forward or backward alone."""
+"""runner.py: one torch implementation on one cell's tensors: prepared, then timed forward or backward alone."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from fusedattn.bench.cells import BAND, DTYPES, Cell
-from fusedattn.bench.correct import visible_rows
+from fusedattn.bench.inputs import arrays, is_plain_triangle, mask_matrix
+from fusedattn.bench.timing import heads_of, timed
 
-Attend = Callable[..., torch.Tensor]  # (q, k, v, cell, mask) -> out
-
-
-def torch_attend(q, k, v, cell: Cell, mask):
-    """torch's own scaled_dot_product_attention; what is not a square triangle has to be given to it as a matrix of bool."""
-    return torch.nn.functional.scaled_dot_product_attention(
-        q, k, v, attn_mask=mask, is_causal=cell.mask == "causal" and mask is None, enable_gqa=cell.group > 1
-    )
+SEED = (7, 0)  # of the dropout of ours
 
 
-def fused_attend(q, k, v, cell: Cell, mask):
-    """fusedattn.attention with the mask as a value."""
-    import fusedattn
+@dataclass(frozen=True)
+class Kind:
+    """An implementation: attend(q, k, v, cell, mask) -> out, make_mask(cell) -> mask, and what it does not do."""
 
-    return fusedattn.attention(q, k, v, mask=mask)
+    attend: Callable
+    make_mask: Callable = lambda cell: None
+    refuses: Callable[[Cell, str], str | None] = lambda cell, direction: None
 
 
 def torch_mask(cell: Cell):
-    """The matrix torch needs for the cell's mask, or None."""
-    if cell.mask == "none" or (cell.mask == "causal" and not cell.rows):
-        return None
-    return torch.from_numpy(visible_rows(cell, 0, cell.q_len))
+    """The matrix torch needs for the cell's mask, or None where a flag says it."""
+    return None if cell.mask == "none" or is_plain_triangle(cell) else torch.from_numpy(mask_matrix(cell).copy())
 
 
-def fused_mask(cell: Cell):
-    """The fusedattn mask value of the cell, or None."""
+def _torch_attend(q, k, v, cell: Cell, mask):
+    return torch.nn.functional.scaled_dot_product_attention(
+        q, k, v, attn_mask=mask, dropout_p=cell.dropout, is_causal=is_plain_triangle(cell), enable_gqa=cell.group > 1
+    )
+
+
+def _fused_attend(q, k, v, cell: Cell, mask):
     import fusedattn
 
-    if cell.mask == "none":
+    return fusedattn.attention(q, k, v, mask=mask, dropout_p=cell.dropout, dropout_seed=SEED if cell.dropout else None)
+
+
+def _fused_mask(cell: Cell):
+    """The mask as a value; a padded batch's as the bytes that it comes in."""
+    import fusedattn
+
+    if cell.mask == "padding":
+        return torch_mask(cell)
+    return {"none": None, "causal": fusedattn.causal(), "band": fusedattn.window(BAND - 1, 0)}[cell.mask]
+
+
+def _zentorch_attend(q, k, v, cell: Cell, mask):
+    return torch.ops.zentorch.zentorch_sdpa(q, k, v, 0.0, is_plain_triangle(cell), attn_mask=mask)[0]
+
+
+def _zentorch_mask(cell: Cell):
+    import zentorch  # noqa: F401, registers the operator
+
+    mask = torch_mask(cell)
+    if mask is None:
         return None
-    return fusedattn.causal() if cell.mask == "causal" else fusedattn.window(BAND - 1, 0)
+    return torch.zeros(mask.shape).masked_fill(~mask, -torch.inf).to(getattr(torch, DTYPES[cell.dtype])).expand(cell.batch, 1, -1, cell.length)
 
 
-ATTENDS = {"torch": (torch_attend, torch_mask), "fusedattn": (fused_attend, fused_mask)}
+def _zentorch_refuses(cell: Cell, direction: str) -> str | None:
+    if direction != "forward":
+        return "zentorch_sdpa has no backward"
+    return "zentorch_sdpa has as many key heads as query heads and no dropout" if cell.group > 1 or cell.dropout else None
+
+
+_FLEX_LEAST = 2e9  # operations
+
+
+def _flex_refuses(cell: Cell, direction: str) -> str | None:
+    if direction != "forward" or cell.dropout:
+        return "flex_attention has no backward and no dropout on CPUs"
+    if cell.flops("forward") < _FLEX_LEAST:
+        return f"flex_attention is compiled for each shape, which takes long: only cells of {_FLEX_LEAST:.0e} operations"
+    return None
+
+
+def _flex():
+    from torch.nn.attention.flex_attention import create_block_mask, flex_attention
+
+    compiled = torch.compile(flex_attention)
+
+    def make_mask(cell: Cell):
+        torch._dynamo.reset()  # after some shapes it would stop compiling
+        if cell.mask == "none":
+            return None
+        shift = cell.length - cell.q_len
+        ends = torch.tensor([cell.columns(b) for b in range(cell.batch)])
+        sees = {
+            "causal": lambda b, h, i, j: j <= i + shift,
+            "band": lambda b, h, i, j: (j <= i + shift) & (j > i + shift - BAND),
+            "padding": lambda b, h, i, j: j < ends[b],
+        }[cell.mask]
+        return create_block_mask(sees, cell.batch if cell.mask == "padding" else None, None, cell.q_len, cell.length, device="cpu")
+
+    return Kind(lambda q, k, v, cell, mask: compiled(q, k, v, block_mask=mask, enable_gqa=cell.group > 1), make_mask, _flex_refuses)
+
+
+KINDS = {
+    "fusedattn": lambda: Kind(_fused_attend, _fused_mask),
+    "torch": lambda: Kind(_torch_attend, torch_mask),
+    "flex": _flex,
+    "zentorch": lambda: Kind(_zentorch_attend, _zentorch_mask, _zentorch_refuses),
+}
 
 
 class Runner:
-    """Times `kind` ("fusedattn" or "torch") on the cell it was prepared for. The cell fixes the inputs."""
+    """Times one of KINDS, or a Kind of one's own, on the cell it was prepared for. The cell fixes the inputs."""
 
-    def __init__(self, kind: str, attend: Attend | None = None, make_mask=None):
-        own_attend, own_mask = ATTENDS[kind]
-        self._attend, self._make_mask = attend or own_attend, make_mask or own_mask
+    def __init__(self, kind: str | Kind):
+        self._kind = KINDS[kind]() if isinstance(kind, str) else kind
+
+    def refuses(self, cell: Cell, direction: str) -> str | None:
+        """Why this implementation does not compute the cell, or None."""
+        return self._kind.refuses(cell, direction)
 
     def prepare(self, cell: Cell, packed: bool = False) -> None:
         """packed: outputs are [rows, heads, features], and so is their gradient."""
         torch.set_num_threads(cell.threads)
-        generator = torch.Generator().manual_seed(20)
-        shapes = (cell.q_shape, cell.kv_shape, cell.kv_shape, cell.q_shape)
-        tensors = [torch.randn(shape, generator=generator) for shape in shapes]
-        tensors = [x.to(getattr(torch, DTYPES[cell.dtype])) for x in tensors]
-        self._cell, self._mask, self._graph = cell, self._make_mask(cell), None
-        self._inputs = tuple(tensors[:3])
+        tensors = {name: torch.from_numpy(x).to(getattr(torch, DTYPES[cell.dtype])) for name, x in arrays(cell).items()}
+        d_out = tensors.pop("d_out")
+        self._cell, self._mask, self._graph = cell, self._kind.make_mask(cell), None
+        self._inputs = tuple(tensors.values())
         self._leaves = tuple(x.detach().requires_grad_() for x in self._inputs)
-        self._d_out = tensors[3][0].transpose(0, 1) if packed else tensors[3]
+        self._d_out = d_out[0].transpose(0, 1) if packed else d_out
 
     def forward(self):
         with torch.no_grad():
-            return self._attend(*self._inputs, self._cell, self._mask)
+            return self._kind.attend(*self._inputs, self._cell, self._mask)
 
     def backward(self):
         """The backward alone: the graph of one forward, with what it saved, is kept and used again."""
+        return torch.autograd.grad(self._recorded(), self._leaves, self._d_out, retain_graph=True)
+
+    def _recorded(self):
         if self._graph is None:
-            self._graph = self._attend(*self._leaves, self._cell, self._mask)
-        return torch.autograd.grad(self._graph, self._leaves, self._d_out, retain_graph=True)
+            self._graph = self._kind.attend(*self._leaves, self._cell, self._mask)
+        return self._graph
 
     def time(self, direction: str, calls: int) -> tuple[float, float]:
         """Seconds of one call, over `calls` of them, and CPU seconds used in a second, 1 per busy thread.
 
         A backward's own forward is not counted.
         """
-        call = self.forward
         if direction == "backward":
-            call = self.backward
-            if self._graph is None:
-                self._graph = self._attend(*self._leaves, self._cell, self._mask)
-        start, cpu_start = time.perf_counter(), time.process_time()
-        for _ in range(calls):
-            call()
-        elapsed = time.perf_counter() - start
-        return elapsed / calls, (time.process_time() - cpu_start) / elapsed
+            self._recorded()
+        return timed(self.forward if direction == "forward" else self.backward, calls)
 
-    def last_head(self, directions) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-        """Inputs and outputs of the last key head and its query heads, as float64, to be checked."""
-        q, k, v = self._inputs
-        outputs = {"out": self.forward()}
+    def first_head(self, directions) -> dict[str, np.ndarray]:
+        """What the query heads of the first key head come to, as float32, to be checked."""
+        outputs = {"out": self.forward()} if "forward" in directions else {}
         if "backward" in directions:
             outputs |= dict(zip(("dq", "dk", "dv"), self.backward()))
-        inputs = {"q": q, "k": k, "v": v, "d_out": self._d_out}
-        group = self._cell.group
-        return tuple(
-            {key: x[-1, -group if x.shape[1] == self._cell.heads else -1 :].double().numpy() for key, x in part.items()}
-            for part in (inputs, outputs)
-        )
+        return {name: x[0, : heads_of(name, self._cell)].float().numpy() for name, x in outputs.items()}

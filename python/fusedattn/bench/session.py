@@ -1,99 +1,108 @@
-"""session.py: one run of the benchmark: which cells, how long each, and the results as plain dictionaries."""
+"""session.py: one run of the benchmark: which jobs, how long each, and the results as plain dictionaries."""
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from fusedattn import _native, info, probe
-from fusedattn.bench import cells as cell_lists
-from fusedattn.bench import correct, floors, peers
+from fusedattn.bench import correct, goals, peers
 from fusedattn.bench.cells import Cell
+from fusedattn.bench.grids import Job
 from fusedattn.bench.measure import Measurement, measure
 
-DIRECTIONS = ("forward", "backward")
 PROBE_SECONDS = 0.012
 BANDWIDTH_SECONDS = 0.05
-HEADLINE_WEIGHT = 4  # a cell with a floor gets this many times the seconds of a small one
+LEAST_SECONDS = 0.2  # for a measurement, however little is left
 
 
 @dataclass
 class Request:
-    """What to measure and for how long: `budget` seconds in all, at most `rounds` rounds each."""
+    """What to measure and for how long: `budget` seconds in all, at most `rounds` rounds each.
 
-    cells: list[Cell]
+    done: rows that an earlier run has measured. keep: called with the rows so far after each measurement.
+    """
+
+    jobs: list[Job]
     rounds: int = 15
     budget: float = 200.0
-    directions: tuple[str, ...] = DIRECTIONS
-    peers: list[str] = field(default_factory=lambda: [peers.OURS, peers.TORCH, peers.TORCH_INTEL])
+    done: tuple[dict, ...] = ()
+    keep: Callable[[dict], None] = lambda report: None
 
 
-def select(names: list[str], dtypes: list[str], threads: int) -> list[Cell]:
-    """The cells of "headline", "smoke", "all" or shapes such as "1,8,4096,128:causal", each once."""
-    chosen: list[Cell] = []
-    for name in names:
-        if name in ("headline", "all"):
-            chosen += cell_lists.headline(dtypes, threads, two_threads=info.usable_cpus() >= 2)
-        if name in ("smoke", "all"):
-            chosen += cell_lists.smoke(dtypes, threads)
-        if name not in ("headline", "smoke", "all"):
-            chosen += cell_lists.parse(name, dtypes, threads)
-    return [
-        c for i, c in enumerate(chosen) if not any(cell_lists.same_work(c, other) for other in chosen[:i])
-    ]
+def run(request: Request, team: list, tell: Callable[[int, int, str], None]) -> dict:
+    """Measures everything with the peers in `team`, ours first, and returns the report.
 
-
-def run(request: Request, tell: Callable[[int, int, str], None]) -> dict:
-    """Measures everything and returns the report. tell(done, total, text) is called before each measurement.
-
-    Raises WrongResult if fusedattn does not agree with the float64 formula: then that cell is not timed.
+    tell(done, total, text) is called before each measurement. Raises WrongResult if fusedattn does not agree with the
+    float64 formula: then that cell is not timed. A peer that does not is left out of the cell, and the row says why.
     """
     started = time.perf_counter()
-    team = peers.make(request.peers)
     lane = _native.lane_chosen()
-    jobs = [(cell, direction) for cell in request.cells for direction in request.directions]
-    results, errors = [], {}
+    known = {identity(row) for row in request.done}
+    jobs = [job for job in request.jobs if _identity(*job) not in known]
+    report = {"machine": info.collect(), "results": list(request.done), "budget_seconds": request.budget}
     try:
         for number, (cell, direction) in enumerate(jobs):
             tell(number, len(jobs), _title(cell, direction))
-            if direction == request.directions[0]:
-                errors = _check(team[0], cell, request.directions)
-            seconds = _slice(jobs[number:], request.budget - (time.perf_counter() - started))
-            result = measure(cell, direction, team, _limit_of(cell, lane), seconds, request.rounds)
-            result.errors = errors
-            results.append(record(result, team[0].name, bandwidth_of(cell, direction)))
+            able, refusals, errors = _checked(team, cell, direction)
+            left = request.budget - (time.perf_counter() - started)
+            seconds = max(LEAST_SECONDS, left / (len(jobs) - number))
+            result = measure(cell, direction, able, _limit_of(cell, lane), seconds, request.rounds)
+            result.errors, result.refusals = errors, refusals | result.refusals
+            report["results"].append(record(result, team[0].name, bandwidth_of(cell, direction)))
+            report["seconds"] = time.perf_counter() - started
+            report["goals"] = goals.judge(report, peers.OURS, peers.TORCH)
+            request.keep(report)
     finally:
         for peer in team:
             peer.close()
-    floors.add(results, team[0].name)
-    return {
-        "machine": info.collect(),
-        "results": results,
-        "seconds": time.perf_counter() - started,
-        "budget_seconds": request.budget,
-    }
+    return report
+
+
+def identity(row: dict) -> tuple:
+    """What makes two rows measurements of the same thing on the same machine and lane."""
+    return row["name"], row["dtype"], row["direction"], row["threads"]
+
+
+def _identity(cell: Cell, direction: str) -> tuple:
+    return cell.name(), cell.dtype, direction, cell.threads
 
 
 def _title(cell: Cell, direction: str) -> str:
     threads = f", {cell.threads} threads" if cell.threads > 1 else ""
-    return f"{cell.label()} {cell.mask} {cell.dtype} {direction}{threads}"
+    return f"[{cell.name()}] {cell.dtype} {direction}{threads}"
 
 
-def _check(ours, cell: Cell, directions) -> dict[str, float]:
-    ours.prepare(cell)
-    inputs, outputs = ours.runner.last_head(directions)
-    return correct.check(ours.name, cell, inputs, outputs, directions)
+def _checked(team: list, cell: Cell, direction: str) -> tuple[list, dict[str, str], dict[str, float]]:
+    """The peers that compute the cell rightly, why the others are left out, and errors of ours.
+
+    Dropout is left aside here: what is dropped differs from peer to peer.
+    """
+    small = dataclasses.replace(cell.sample(), dropout=0.0)
+    wanted = correct.first_head(small, (direction,))
+    able, refusals, errors = [], {}, {}
+    for peer in team:
+        try:
+            refusal = peer.refuses(cell, direction)
+            if refusal is None:
+                peer.prepare(small)
+                error = correct.check(peer.name, small, wanted, peer.first_head((direction,)))
+        except (correct.WrongResult, peers.PeerError) as failure:
+            if peer is team[0]:
+                raise
+            refusal = str(failure)
+        if refusal is None:
+            able.append(peer)
+            errors = errors or error
+        else:
+            refusals[peer.name] = refusal
+    return able, refusals, errors
 
 
 def _limit_of(cell: Cell, lane: str) -> Callable[[], float]:
     return lambda: probe.limit(cell.dtype, lane, cell.threads, PROBE_SECONDS)
-
-
-def _slice(jobs, seconds_left: float) -> float:
-    """The first job's part of the seconds that are left."""
-    weights = [HEADLINE_WEIGHT if cell_lists.is_headline(cell) else 1 for cell, _ in jobs]
-    return max(0.2, seconds_left * weights[0] / sum(weights))
 
 
 def bandwidth_of(cell: Cell, direction: str) -> float:
@@ -110,22 +119,21 @@ def record(result: Measurement, ours: str, bandwidth: float) -> dict:
     limits = sorted(result.limits)
     limit = limits[len(limits) // 2]
     roofline = max(cell.flops(result.direction) / limit, cell.bytes(result.direction) / bandwidth) / 1e9
-    by_peer = {}
+    by_peer = {name: {"refusal": why, "seconds": None} for name, why in result.refusals.items()}
     for name, entry in result.entries.items():
         seconds = result.seconds(name)
         by_peer[name] = {
             "seconds": seconds,
-            "gflops": cell.flops(result.direction) / seconds / 1e9 if seconds else None,
+            "gflops": cell.flops(result.direction) / seconds / 1e9,
             "share_percent": result.share(name),
-            "roofline_percent": 100 * roofline / seconds if seconds else None,
+            "roofline_percent": 100 * roofline / seconds,
             "ratio": result.ratio(name, ours) if name != ours else None,
             "sampled_heads": cell.sample().heads if entry.factor > 1 or entry.once else None,
             "once": entry.once,
         }
     return {
-        "cell": cell.text(),
+        "name": cell.name(),
         "shape": list(cell.shape),
-        "square": cell.group == 1 and not cell.rows,
         "whole_shape": list(cell.whole or cell.shape),
         "mask": cell.mask,
         "dtype": cell.dtype,

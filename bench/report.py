@@ -1,0 +1,137 @@
+"""Tables and charts of docs/performance.md from a file of results.
+
+    python bench/report.py bench/results/NAME.json docs/performance.md      # rewrites what stands between its markers, and the charts
+
+The file is what `fusedattn bench --json` writes. Run it in an environment with fusedattn and matplotlib.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+
+from fusedattn.bench import goals, peers
+
+MARKS = {"target": "✔ target", "floor": "✔ floor", "missed": "✘"}
+OTHERS = (peers.TORCH, peers.TORCH_INTEL, *peers.ELSEWHERE.values())
+COLOURS = {"fp32": "C0", "bf16": "C1", "fp16": "C2"}
+DIRECTIONS = ("forward", "backward")
+
+
+def table(headings: list[str], rows: list[list[str]]) -> str:
+    lines = [headings, ["---"] * len(headings), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def ratio_of(row: dict, peer: str) -> float | None:
+    """How many times faster than the peer; None where it was not timed."""
+    times = row["peers"]
+    return times[peer]["seconds"] / times[peers.OURS]["seconds"] if times.get(peer, {}).get("seconds") else None
+
+
+def goal_table(report: dict) -> str:
+    """Every goal beside what was measured, those missed first."""
+    lines = sorted(goals.judge(report, peers.OURS, peers.TORCH), key=lambda line: list(MARKS)[::-1].index(line["mark"]))
+    rows = [
+        [line["goal"], line["of"].removesuffix(", %"), *(_number(line[key], line["of"]) for key in ("floor", "target", "measured")), MARKS[line["mark"]]]
+        for line in lines
+    ]
+    return table(["goal", "of", "floor", "target", "measured", ""], rows)
+
+
+def _number(value: float | None, of: str) -> str:
+    if value is None:
+        return ""
+    return f"{value:.0f} %" if of.startswith(("share", "%")) else f"{value:.3g}×"
+
+
+def loss_table(report: dict) -> str:
+    """Cells in which a peer was faster, the worst first."""
+    found = [(ratio, row, peer) for row in report["results"] for peer in OTHERS if (ratio := ratio_of(row, peer)) is not None and ratio < 1]
+    rows = [[f"[{row['name']}]", row["dtype"], row["direction"], str(row["threads"]), peer, f"{ratio:.2f}×"] for ratio, row, peer in sorted(found, key=lambda x: x[0])]
+    return table(["cell", "type", "direction", "threads", "faster peer", "our speed over its"], rows)
+
+
+def grid_table(report: dict) -> str:
+    """Every measurement: share of the limit and of the roofline, speed over each peer."""
+    names = [name for name in OTHERS if any(ratio_of(row, name) for row in report["results"])]
+    rows = []
+    for row in report["results"]:
+        ours, ratios = row["peers"][peers.OURS], (ratio_of(row, name) for name in names)
+        rows.append([f"[{row['name']}]" + (f", {row['threads']} threads" if row["threads"] > 1 else ""), row["dtype"], row["direction"],
+                     f"{ours['share_percent']:.0f}{'' if row['steady'] else ' !'}", f"{ours['roofline_percent']:.0f}",
+                     *(f"{ratio:.3g}×" if ratio else "" for ratio in ratios)])  # fmt: skip
+    return table(["cell", "type", "direction", "share, %", "roofline, %", *names], rows)
+
+
+def charts(report: dict, folder: Path) -> None:
+    """speed_peers.svg: how many times faster than each peer, a dot per cell; speed_limit.svg: the share of the limit by the size of a head."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    matplotlib.rcParams["svg.hashsalt"] = "fusedattn"
+    from matplotlib import pyplot
+
+    single = [row for row in report["results"] if row["threads"] == 1]
+    names = [name for name in OTHERS if any(ratio_of(row, name) for row in single)]
+    for file, draw, height in (("speed_peers.svg", _draw_peers, 0.9 + 0.55 * len(names)), ("speed_limit.svg", _draw_limit, 3.6)):
+        figure, axes = pyplot.subplots(1, 2, figsize=(11, height), sharey=True, layout="constrained")
+        for axis, direction in zip(axes, DIRECTIONS):
+            draw(axis, [row for row in single if row["direction"] == direction], names)
+            axis.set_title(direction)
+            axis.spines[["top", "right"]].set_visible(False)
+        handles = [pyplot.Line2D([], [], marker="o", linestyle="", color=colour, label=dtype) for dtype, colour in COLOURS.items()]
+        figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
+        figure.savefig(folder / file, metadata={"Date": None})
+        pyplot.close(figure)
+
+
+def _draw_peers(axis, rows: list[dict], names: list[str]) -> None:
+    for place, name in enumerate(names):
+        for row in rows:
+            if ratio := ratio_of(row, name):
+                shift = (list(COLOURS).index(row["dtype"]) - 1) * 0.2
+                axis.plot(ratio, place + shift, "o", color=COLOURS[row["dtype"]], markersize=4, alpha=0.6)
+    axis.axvline(1, color="black", linewidth=1)
+    axis.set_xscale("log")
+    axis.set_yticks(range(len(names)), names)
+    axis.set_ylim(len(names) - 0.5, -0.5)
+    axis.set_xlabel("times faster than the peer (left of the line it is faster)")
+
+
+def _draw_limit(axis, rows: list[dict], names: list[str]) -> None:
+    for row in rows:
+        heads = row["shape"][0] * row["shape"][1]
+        axis.plot(row["flops"] / heads, row["peers"][peers.OURS]["share_percent"], "o" if row["mask"] == "none" else "^",
+                  color=COLOURS[row["dtype"]], markersize=4, alpha=0.6)  # fmt: skip
+    axis.set_xscale("log")
+    axis.set_ylim(0, 100)
+    axis.set_xlabel("useful operations per head (triangles: masked)")
+    axis.set_ylabel("% of the limit")
+
+
+def fill(text: str, name: str, content: str) -> str:
+    """`text` with `content` between the markers of this name. Raises ValueError if it has none."""
+    pattern = re.compile(rf"(<!-- {name}: begin -->\n).*?(\n<!-- {name}: end -->)", re.DOTALL)
+    if not pattern.search(text):
+        raise ValueError(f"the page has no markers '<!-- {name}: begin -->' and '<!-- {name}: end -->'")
+    return pattern.sub(lambda found: f"{found[1]}\n{content}\n{found[2]}", text)
+
+
+def page(text: str, report: dict) -> str:
+    for name, content in (("goals", goal_table(report)), ("losses", loss_table(report)), ("grid", grid_table(report))):
+        text = fill(text, name, content)
+    return text
+
+
+def main() -> None:
+    results, target = Path(sys.argv[1]), Path(sys.argv[2])
+    report = json.loads(results.read_text())
+    target.write_text(page(target.read_text(), report))
+    charts(report, target.parent)
+
+
+if __name__ == "__main__":
+    main()

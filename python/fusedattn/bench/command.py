@@ -1,0 +1,111 @@
+"""command.py: what `fusedattn bench` does once its options are read: measure, keep, show, draw."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from fusedattn import info
+from fusedattn.bench import costs, goals, grids, report, session, stages
+from fusedattn.bench import peers as peer_list
+
+_COSTS_SHARE = 0.2  # of the budget, where cells are measured too
+
+Tell = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class Request:
+    """The options of the command; cells and drawn as grids.select() reads them."""
+
+    cells: list[str]
+    drawn: list[str]
+    dtypes: list[str]
+    directions: tuple[str, ...]
+    threads: int
+    rounds: int
+    budget: float
+    costs: bool
+    alone: bool
+    peers: Path | None
+    json_file: Path | None
+    resume: bool
+    plot: Path | None
+
+
+def run(request: Request, tell: Tell) -> dict:
+    """Measures what is asked for. Writes the JSON file after every measurement, and the chart at the end."""
+    jobs = grids.select(request.cells, request.dtypes, request.threads, request.directions)
+    kept = _kept(request)
+    if "goals" in request.cells and request.peers is None and not request.alone:
+        wanted = goals.features()
+    else:
+        wanted = None if request.costs else set()
+    share = 1.0 if not jobs else _COSTS_SHARE if wanted != set() else 0.0
+    result = {"machine": info.collect(), "results": [], "goals": [], "seconds": 0.0}
+    commit = _commit()
+
+    def keep(partial: dict) -> None:
+        result.update(partial)
+        for row in result["results"]:
+            row.setdefault("commit", commit)
+        _write(request.json_file, result)
+
+    if jobs:
+        asked = session.Request(jobs, request.rounds, request.budget * (1 - share), tuple(kept.get("results", [])), keep)
+        keep(session.run(asked, peer_list.make(request.alone, request.peers), tell))
+    if wanted != set():
+        dtypes = [name for name in request.dtypes if name != "fp16"] if jobs else request.dtypes
+        result["costs"] = kept.get("costs") or costs.run(dtypes, request.threads, request.budget * share, tell, wanted)
+        result["goals"] = goals.judge(result, peer_list.OURS, peer_list.TORCH)
+        _write(request.json_file, result)
+    if request.drawn:
+        drawn = grids.select(request.drawn, request.dtypes, request.threads, request.directions)
+        result["plans"] = [stages.of(*job) for job in drawn]
+        _write(request.json_file, result)
+    if request.plot is not None:
+        from fusedattn.bench import chart
+
+        chart.save(result, request.plot)
+    return result
+
+
+def show(result: dict, console: Console) -> None:
+    """The tables of everything that was measured."""
+    if result["results"]:
+        report.show(result, console)
+    if result.get("costs"):
+        costs.show(result["costs"], console)
+    stages.show(result.get("plans", []), console)
+
+
+def _kept(request: Request) -> dict:
+    """What an earlier run has measured on this machine and lane. Raises ValueError if it is another's."""
+    if not request.resume:
+        return {}
+    if request.json_file is None:
+        raise ValueError("--resume is given without --json, the file to go on with")
+    if not request.json_file.exists():
+        return {}
+    kept, here = json.loads(request.json_file.read_text()), info.collect()
+    for key in ("cpu", "lane", "version"):
+        if kept["machine"][key] != here[key]:
+            raise ValueError(f"--resume: {request.json_file} has results of {key} {kept['machine'][key]}, this is {here[key]}; name another file")
+    return kept
+
+
+def _commit() -> str | None:
+    """The commit of the sources this runs from, or None for an installed package."""
+    folder = Path(__file__).parent
+    found = subprocess.run(["git", "-C", str(folder), "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True)
+    return found.stdout.strip() or None if "site-packages" not in folder.parts else None
+
+
+def _write(path: Path | None, content: dict) -> None:
+    if path is not None:
+        path.write_text(json.dumps(content, indent=1) + "\n")

@@ -52,7 +52,7 @@ bench-full: $(STAMPS)/wheel $(PEERS:%=$(PEER_VENVS)/%/.stamp) ## Measure the who
 
 .PHONY: test
 test: $(STAMPS)/wheel ctest ## Run the C++ tests and the Python tests
-	$(VENV)/bin/python -m pytest tests/python $(PYTEST_ARGS)
+	$(VENV)/bin/python -m pytest -n $(JOBS) tests/python $(PYTEST_ARGS)
 
 .PHONY: test-mindspore
 test-mindspore: $(MINDSPORE_VENV)/.stamps/wheel ## Run the tests of the MindSpore door, in .venv-mindspore

@@ -14,12 +14,14 @@ extern const Kernels kernels;
 namespace avx2 {
 extern const Kernels kernels;
 }
+#if !defined(FUSEDATTN_WITHOUT_AVX512)
 namespace avx512 {
 extern const Kernels kernels;
 }
 namespace avx512_bf16 {
 extern const Kernels kernels;
 }
+#endif
 #endif
 
 namespace {
@@ -46,8 +48,10 @@ Status choose(const char* source, const char* name, const Kernels*& kernels) {
 const std::vector<Lane>& lanes() {
   static const std::vector<Lane> all = {
 #if defined(__x86_64__)
+#if !defined(FUSEDATTN_WITHOUT_AVX512)
       {&avx512_bf16::kernels, cpu().avx512_bf16 ? "" : "this CPU or operating system lacks AVX-512 BF16"},
       {&avx512::kernels, cpu().avx512 ? "" : "this CPU or operating system lacks AVX-512 F, BW, DQ or VL"},
+#endif
       {&avx2::kernels, cpu().avx2 ? "" : "this CPU or operating system lacks AVX2, FMA or F16C"},
 #endif
       {&baseline::kernels, ""},

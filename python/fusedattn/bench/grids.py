@@ -24,7 +24,6 @@ _MODELS = (
     "2,10,4096,64",  # a diffusion model, to itself
     "2,10,4096x77,64",  # and to its text
     "1,32:8,2048,128:causal",  # Llama-3-8B
-    "1,8:2,8192,128:causal",
     "2,14:2,2048,64:causal",  # Qwen2.5-0.5B
     "1,8:4,4096,256:causal",  # Gemma-2
     "1,16,2048,256:causal",  # GPT-J

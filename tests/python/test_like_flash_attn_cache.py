@@ -83,16 +83,35 @@ def test_pages_are_the_bits_of_a_whole_cache(data):
         assert torch.isnan(page).sum() == page.numel() - cache.numel()
 
 
-def test_equal_lengths_are_one_call_and_the_same_bits(monkeypatch):
+def test_one_call_serves_what_lies_in_one_tensor(monkeypatch):
     calls, attention = [], fusedattn.attention
     monkeypatch.setattr(fusedattn, "attention", lambda *given, **named: calls.append(1) or attention(*given, **named))
     q, k_cache, v_cache, *_ = draw()
     together = flash_attn.flash_attn_with_kvcache(q, k_cache, v_cache, cache_seqlens=40)
     assert len(calls) == 1
     apart = flash_attn.flash_attn_with_kvcache(q, k_cache, v_cache, cache_seqlens=torch.tensor([40, 40, 39]))
-    assert len(calls) == 4 and torch.equal(together[:2], apart[:2])
+    assert len(calls) == 2 and torch.equal(together[:2], apart[:2])
+    shared = flash_attn.flash_attn_with_kvcache(q, k_cache, v_cache, cache_batch_idx=torch.tensor([2, 0, 2]))
+    assert len(calls) == 5  # a sequence that two share: one by one
+    turned = [t.transpose(1, 2).contiguous().transpose(1, 2) for t in (k_cache, v_cache)]
+    again = flash_attn.flash_attn_with_kvcache(q, *turned, cache_seqlens=torch.tensor([40, 40, 39]))
+    assert len(calls) == 8 and torch.equal(again, apart)
     whole = flash_attn.flash_attn_with_kvcache(q, k_cache, v_cache)
     assert torch.equal(whole, flash_attn.flash_attn_func(q, k_cache, v_cache))
+    assert torch.equal(shared[1], flash_attn.flash_attn_func(q[1:2], k_cache[:1], v_cache[:1])[0])
+
+
+def test_rows_that_no_sequence_has_may_hold_anything():
+    q, k_cache, v_cache, k, v = draw()
+    lengths, pads = torch.tensor([30, 0, 44]), torch.tensor([2, 0, 9])
+    form = dict(cache_seqlens=lengths, cache_leftpad=pads, causal=True)
+    dirty = k_cache.clone(), v_cache.clone()
+    rows = torch.arange(CAPACITY)
+    unused = (rows < pads[:, None]) | (rows >= lengths[:, None])
+    for cache in dirty:
+        cache[unused] = float("nan")
+    wanted = flash_attn.flash_attn_with_kvcache(q, k_cache, v_cache, k, v, **form)
+    assert torch.equal(flash_attn.flash_attn_with_kvcache(q, *dirty, k, v, **form), wanted)
 
 
 def turned(x, angles, interleaved):

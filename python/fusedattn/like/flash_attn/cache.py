@@ -100,7 +100,7 @@ def run(q, k, v, cache: Cache, rotary: Rotary, asked: Asked):
             q = rotate_at(q, rotary.cos, rotary.sin, first + steps, rotary.interleaved)
         if new:
             cache.write(k, v, places, positions)
-        spans = [(pad, length + new) for pad, length in zip(pads, lengths)]
+        spans = [(pad, max(pad, length + new)) for pad, length in zip(pads, lengths)]
         return attend_batch(asked, q, Keys(cache.k, cache.v, spans, places, cache.table))
 
 

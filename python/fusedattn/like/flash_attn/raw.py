@@ -153,8 +153,10 @@ def forward_packed(asked, q, k, v, ends, parts, return_softmax: bool):
         if asked.dropout_p:
             raise ValueError(f"dropout_p is {asked.dropout_p}; accepted is 0 with pages or parts of sequences")
         q_ends, k_ends = (end.tolist() for end in ends)
-        used = None if seqused_q is None else seqused_q.tolist()
-        out, lse = attend_packed(asked, q, q_ends, used, _keys(k, v, k_ends, block_table, leftpad_k, seqused_k))
+        spans = list(zip(q_ends, q_ends[1:]))
+        if seqused_q is not None:
+            spans = _first_rows(spans, seqused_q.tolist())
+        out, lse = attend_packed(asked, q, spans, _keys(k, v, k_ends, block_table, leftpad_k, seqused_k))
         return out, lse, q.new_empty(0), torch.zeros(2, dtype=torch.int64)
     stream, state = _stream(asked)
     lengths = dict(cu_seqlens_q=ends[0], cu_seqlens_k=ends[1])
@@ -165,13 +167,20 @@ def forward_packed(asked, q, k, v, ends, parts, return_softmax: bool):
     return out, log_sum_exp(*statistics), weights, state
 
 
+def _first_rows(spans, used: list[int]):
+    if len(used) != len(spans) or not all(0 <= n <= end - begin for n, (begin, end) in zip(used, spans)):
+        raise ValueError(f"seqused_q is {used}; accepted are the lengths that cu_seqlens_q gives, or less")
+    return [(begin, begin + n) for n, (begin, _) in zip(used, spans)]
+
+
 def _keys(k, v, ends: list[int], block_table, leftpad_k, seqused_k) -> Keys:
     """Where the keys of each sequence lie: from leftpad_k to seqused_k of its rows or of its pages."""
     lengths = [end - begin for begin, end in zip(ends, ends[1:])] if seqused_k is None else seqused_k.tolist()
     pads = [0] * len(lengths) if leftpad_k is None else leftpad_k.tolist()
     if block_table is not None:
         if len(block_table) != len(lengths):
-            raise ValueError(f"block_table has {len(block_table)} rows; accepted is one for each sequence, {len(lengths)}")
+            count = len(block_table)
+            raise ValueError(f"block_table has {count} rows; accepted is one for each sequence, {len(lengths)}")
         most = [block_table.shape[1] * k.shape[1]] * len(lengths)
     else:
         most = [end - begin for begin, end in zip(ends, ends[1:])]
@@ -179,8 +188,8 @@ def _keys(k, v, ends: list[int], block_table, leftpad_k, seqused_k) -> Keys:
         if not (0 <= pad and 0 <= length <= limit):
             raise ValueError(f"a sequence has keys from {pad} to {length}; accepted are those from 0 to {limit}")
     if block_table is not None:
-        return Keys(k, v, list(zip(pads, lengths)), [], block_table)
-    spans = [(begin + pad, begin + length) for begin, pad, length in zip(ends, pads, lengths)]
+        return Keys(k, v, [(pad, max(pad, n)) for pad, n in zip(pads, lengths)], [], block_table)
+    spans = [(begin + pad, begin + max(pad, n)) for begin, pad, n in zip(ends, pads, lengths)]
     return Keys(k[None], v[None], spans, [0] * len(spans))
 
 

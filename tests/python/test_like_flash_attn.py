@@ -209,13 +209,15 @@ WRONG = [
     (dict(v=KV[:, :3]), "v has 2 heads and 3 rows"),
     (dict(k=golden.draw(1, 4, 3, 8), v=golden.draw(1, 4, 3, 8)), "q_heads is 2; accepted.* a multiple of kv_heads"),
     (dict(dropout_p=1.0), "dropout_p is 1.0; accepted is a number from 0 to below 1"),
+    (dict(softmax_scale=float("inf")), "softmax_scale is inf; accepted is None"),
     (dict(softmax_scale="1"), "softmax_scale is '1'; accepted is None"),
     (dict(window_size=3), "window_size is 3; accepted is a pair"),
+    (dict(window_size=(float("inf"), 0)), "window_size is .inf, 0.; accepted is a pair"),
     (dict(window_size=(1, 2, 3)), r"window_size is \(1, 2, 3\); accepted is a pair"),
-    (dict(softcap=None), "softcap is None; accepted is a number"),
+    (dict(softcap=None), "softcap is None; accepted is a finite number"),
     (dict(softcap=float("nan")), "softcap is nan"),
     (dict(alibi_slopes=torch.ones(2).half()), "alibi_slopes is torch.float16 .*accepted is None or float32"),
-    (dict(alibi_slopes=torch.ones(3)), r"alibi has shape \(3,\); accepted is \(2,\) or \(1, 2\)"),
+    (dict(alibi_slopes=torch.ones(3)), r"alibi_slopes is .*\(3,\) on cpu; accepted is \(2,\) or \(1, 2\)"),
     (dict(alibi_slopes=torch.ones(2, requires_grad=True)), "alibi requires grad"),
 ]
 

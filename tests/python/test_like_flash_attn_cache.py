@@ -222,7 +222,13 @@ def test_refusals():
         (dict(cache_batch_idx=torch.tensor([0, 1, 2]), block_table=table), "accepted is None beside a block_table"),
         (dict(block_table=table + 3), "block_table holds 3; accepted is numbers of blocks, 0 to 2"),
         (dict(block_table=table[:2]), "block_table is .* accepted is .batch_size, ...."),
-        (dict(cache_leftpad=torch.tensor([0, -1, 0])), "cache_leftpad is .0, -1, 0.; accepted is integers from 0"),
+        (dict(cache_leftpad=torch.tensor([0, -1, 0])), "cache_leftpad holds -1; accepted is 0 to 48"),
+        (dict(cache_leftpad=torch.tensor([0, 99, 0])), "cache_leftpad holds 99; accepted is 0 to 48"),
+        (dict(v_cache=v_cache[:, :9]), "v_cache is .* accepted is k_cache's shape but for the last"),
+        (dict(cache_seqlens=True), "cache_seqlens is True"),
+        (dict(k=k, v=v, cache_seqlens=1, k_cache=k_cache[:1].expand(3, -1, -1, -1)), "k_cache is .* memory of its own"),
+        (dict(k=k, v=v, cache_seqlens=1, rotary_cos="a", rotary_sin="b"), "rotary_cos is 'a'; accepted is None, or"),
+        (dict(alibi_slopes=torch.ones(2, 4)), "alibi_slopes is .*accepted is .4,. or .3, 4."),
         (dict(k_cache=k_cache[:2], v_cache=v_cache[:2]), "k_cache is .* at least q's 3 sequences"),
     ):  # fmt: skip
         arguments = dict(q=q, k_cache=k_cache, v_cache=v_cache) | changed

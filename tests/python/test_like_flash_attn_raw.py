@@ -123,6 +123,32 @@ def test_refusals():
         second._flash_attn_backward(*saved, **dict(RAW, dropout_p=0.5), deterministic=False)
     with pytest.raises(RuntimeError, match="rng_state is torch.float32 .* accepted is the int64 tensor"):
         second._flash_attn_backward(*saved, **RAW, deterministic=False, rng_state=torch.ones(2))
+    for into, sentence in (
+        (q[:, :3], r"dq is .*\(2, 3, 4, 40\) on cpu; accepted is torch.float32 \(2, 33, 4, 40\)"),
+        (q.half(), "dq is torch.float16"),
+        ([1.0], r"dq is \[1.0\]; accepted is"),
+    ):
+        with pytest.raises(RuntimeError, match=sentence):
+            second._flash_attn_backward(dout, q, k, v, out, lse, into, None, None, **RAW, deterministic=False)
+    with pytest.raises(RuntimeError, match=r"softmax_lse is None; accepted is torch.float32 \(2, 4, 33\)"):
+        second._flash_attn_backward(dout, q, k, v, out, None, q, None, None, **RAW, deterministic=False)
+    flat, pages = [t.flatten(0, 1) for t in (q, k, v)], golden.draw(6, 4, 2, 40)
+    ends, k_ends, table = torch.tensor([0, 33, 66]), torch.tensor([0, 3, 8]), torch.tensor([[0, 1], [2, 3]])
+    for changed, sentence in (
+        (dict(cu_seqlens_q=ends * 2), "cu_seqlens_q ends with 132; accepted is at most the number of packed rows, 66"),
+        (dict(cu_seqlens_q=ends + 1), "cu_seqlens_q begins with 1"),
+        (dict(cu_seqlens_k=k_ends[:2]), "cu_seqlens_k is .* accepted is as many as in cu_seqlens_q, 3"),
+        (dict(cu_seqlens_k=torch.tensor([0, 9, 10])), "cu_seqlens_k holds 9; accepted is 0 to 8"),
+        (dict(seqused_k=torch.tensor([1, 9])), "seqused_k holds 9; accepted is 0 to 8"),
+        (dict(seqused_k=torch.tensor([1])), "seqused_k is .* accepted is .2,., one for each"),
+        (dict(leftpad_k=torch.tensor([1, -9])), "leftpad_k holds -9; accepted is 0 to 8"),
+        (dict(block_table=table[:1]), "block_table is .* one row for each of 2 sequences"),
+        (dict(v=pages[:5]), "v is .* accepted is k's shape but for the last dimension"),
+        (dict(alibi_slopes=torch.ones(3, 4)), "alibi_slopes is .* accepted is .4,. or .2, 4."),
+    ):  # fmt: skip
+        given = dict(RAW, q=flat[0], k=pages, v=pages, cu_seqlens_q=ends, cu_seqlens_k=k_ends, block_table=table)
+        with pytest.raises(RuntimeError, match=sentence):
+            second._flash_attn_varlen_forward(max_seqlen_q=33, max_seqlen_k=5, **(given | changed))
     with pytest.raises(RuntimeError, match="^flash_attn_func: qv is .* accepted is None"):
         third.flash_attn_func(q, k, v, qv=q)
     with pytest.raises(RuntimeError, match="attention_chunk is 64; accepted is 0"):

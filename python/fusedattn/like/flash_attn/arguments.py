@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 
 import fusedattn
+from fusedattn.problem import check_ends
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 INTEGERS = (torch.int32, torch.int64)
@@ -23,13 +25,13 @@ class Rule(NamedTuple):
 
 
 def _is_number(value) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _is_window(value) -> bool:
     try:
         return len(value) == 2 and all(int(edge) == edge for edge in value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return False
 
 
@@ -41,19 +43,28 @@ def _are_integers(value) -> bool:
     return _is_dense(value) and value.device.type == "cpu" and value.dtype in INTEGERS
 
 
+def _is_count(value) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_table(value) -> bool:
+    return _is_dense(value) and value.device.type == "cpu" and value.dtype in DTYPES
+
+
 def _are_slopes(value) -> bool:
     return _is_dense(value) and value.dtype == torch.float32 and value.device.type == "cpu"
 
 
 _NUMBERS = "float16, bfloat16 or (an extension) float32, dense, on the CPU"
+_TABLE = "None, or float16, bfloat16 or float32 on the CPU, (seqlen_ro, rotary_dim / 2)"
 _LENGTHS = "int32 (or int64) on the CPU, (batch_size + 1,), with a leading 0"
 _FOR_EACH = "int32 (or int64) on the CPU, (batch_size,)"
 
 RULES = (
     Rule("dropout_p", "a number from 0 to below 1", lambda v: _is_number(v) and 0 <= v < 1),
-    Rule("softmax_scale", "None (1 / sqrt(headdim)) or a number", lambda v: v is None or _is_number(v)),
+    Rule("softmax_scale", "None (1 / sqrt(headdim)) or a finite number", lambda v: v is None or _is_number(v)),
     Rule("window_size", "a pair (left, right) of integers, -1 for no bound", _is_window),
-    Rule("softcap", "a number, 0 or below for none", _is_number),
+    Rule("softcap", "a finite number, 0 or below for none", _is_number),
     Rule("alibi_slopes", "None or float32 on the CPU, (nheads,) or (batch_size, nheads)",
          lambda v: v is None or _are_slopes(v)),
     Rule("learnable_sink", "None or float32, bfloat16 or float16, (nheads,)",
@@ -62,7 +73,7 @@ RULES = (
     Rule("cu_seqlens_q", _LENGTHS, _are_integers),
     Rule("cu_seqlens_k", _LENGTHS, _are_integers),
     Rule("cache_seqlens", f"None, an integer, or {_FOR_EACH}",
-         lambda v: v is None or isinstance(v, int) or _are_integers(v)),
+         lambda v: v is None or _is_count(v) or _are_integers(v)),
     Rule("cache_batch_idx", f"None or {_FOR_EACH}", lambda v: v is None or _are_integers(v)),
     Rule("cache_leftpad", f"None or {_FOR_EACH}", lambda v: v is None or _are_integers(v)),
     Rule("leftpad_k", f"None or {_FOR_EACH}", lambda v: v is None or _are_integers(v)),
@@ -70,6 +81,8 @@ RULES = (
     Rule("seqused_k", f"None or {_FOR_EACH}", lambda v: v is None or _are_integers(v)),
     Rule("block_table", "None or int32 (or int64) on the CPU, (batch_size, max_num_blocks_per_seq)",
          lambda v: v is None or (_are_integers(v) and v.dim() == 2)),
+    Rule("rotary_cos", _TABLE, lambda v: v is None or _is_table(v)),
+    Rule("rotary_sin", _TABLE, lambda v: v is None or _is_table(v)),
     Rule("rng_state", "the int64 tensor (2,) that the forward returned; it may be None without dropout",
          lambda v: v is None or (_are_integers(v) and v.shape == (2,))),
     Rule("qv", "None: products of queries and values are not computed", lambda v: v is None),
@@ -107,6 +120,32 @@ def check(**given) -> None:
         rule = _BY_NAME[name]
         if not rule.holds(value):
             refuse(name, value, rule.accepted)
+
+
+def check_like(**pairs) -> None:
+    """Holds what is written or saved, as name=(it, what it must be like), to a shape and a dtype."""
+    for name, (given, like) in pairs.items():
+        if not _is_dense(given) or (given.shape, given.dtype) != (like.shape, like.dtype):
+            refuse(name, given, f"{like.dtype} {tuple(like.shape)}")
+
+
+def check_lengths(name: str, ends, rows: int) -> list[int]:
+    """Cumulative lengths as numbers, held to their rule and to a tensor of so many rows."""
+    check(**{name: ends})
+    if ends.dim() != 1:
+        refuse(name, ends, _LENGTHS)
+    numbers = ends.tolist()
+    check_ends(name, numbers, rows)
+    return numbers
+
+
+def one_each(name: str, value, sequences: int) -> list[int]:
+    """Of an integer or a tensor, one number for each sequence."""
+    if isinstance(value, int):
+        return [value] * sequences
+    if value.shape != (sequences,):
+        refuse(name, value, f"({sequences},), one for each sequence")
+    return value.tolist()
 
 
 def check_tensors(form: str, **given) -> None:
@@ -148,6 +187,14 @@ class Asked(NamedTuple):
             q, k, v, mask=mask, alibi=self.slopes, softcap=self.softcap, sink=self.sink, scale=self.scale,
             dropout_p=self.dropout_p, **more,
         )  # fmt: skip
+
+    def hold(self, sequences: int, heads: int) -> Asked:
+        """Itself, once slopes and sink are known to fit."""
+        if self.slopes is not None and self.slopes.shape not in ((heads,), (sequences, heads)):
+            refuse("alibi_slopes", self.slopes, f"({heads},) or ({sequences}, {heads})")
+        if self.sink is not None and self.sink.shape != (heads,):
+            refuse("learnable_sink", self.sink, f"({heads},)")
+        return self
 
     def of_sequence(self, b: int) -> Asked:
         """The same for sequence b alone."""

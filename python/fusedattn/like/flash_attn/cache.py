@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import torch
 
-from .arguments import Asked, check, check_tensors, refuse, refuse_element
+from .arguments import Asked, check, check_tensors, one_each, refuse, refuse_element
 from .layers.rotary import rotate_at
 from .pieces import Keys, attend_batch, check_pages
 
@@ -40,7 +40,7 @@ class Cache(NamedTuple):
         """The rows that each sequence has before `new` ones come."""
         if self.seqlens is None and new:
             refuse("cache_seqlens", None, "an integer or (batch_size,) where k and v are given")
-        lengths = _each("cache_seqlens", self.capacity() if self.seqlens is None else self.seqlens, batch)
+        lengths = one_each("cache_seqlens", self.capacity() if self.seqlens is None else self.seqlens, batch)
         for length in lengths:
             if not 0 <= length <= self.capacity() - new:
                 most = f"0 to {self.capacity()}, the rows of the cache, less the {new} new ones"
@@ -55,7 +55,7 @@ class Cache(NamedTuple):
             return list(range(batch))
         if self.table is not None:
             refuse("cache_batch_idx", self.batch_idx, "None beside a block_table")
-        places = _each("cache_batch_idx", self.batch_idx, batch)
+        places = one_each("cache_batch_idx", self.batch_idx, batch)
         for place in places:
             if not 0 <= place < len(self.k):
                 most = len(self.k) - 1
@@ -79,17 +79,21 @@ def run(q, k, v, cache: Cache, rotary: Rotary, asked: Asked):
     """(out, softmax_lse); k and v, if given, are in the cache afterwards. No gradients."""
     check(
         cache_seqlens=cache.seqlens, cache_batch_idx=cache.batch_idx, cache_leftpad=cache.leftpad,
-        block_table=cache.table, rotary_seqlens=rotary.starts,
+        block_table=cache.table, rotary_cos=rotary.cos, rotary_sin=rotary.sin, rotary_seqlens=rotary.starts,
     )  # fmt: skip
     check_tensors(FORM, q=q, k_cache=cache.k, v_cache=cache.v)
+    if cache.k.shape[:-1] != cache.v.shape[:-1]:
+        refuse("v_cache", cache.v, f"k_cache's shape but for the last dimension, {tuple(cache.k.shape)}")
     batch = len(q)
     if cache.table is not None and len(cache.table) != batch:
         refuse("block_table", cache.table, f"(batch_size, ...) with q's {batch} sequences")
+    asked.hold(batch, q.shape[2])
     new = _check_new(k, v, q, cache, rotary)
     lengths, places = cache.lengths(batch, new), cache.places(batch)
-    pads = [0] * batch if cache.leftpad is None else _each("cache_leftpad", cache.leftpad, batch)
-    if any(pad < 0 for pad in pads):
-        refuse("cache_leftpad", pads, "integers from 0 on")
+    pads = [0] * batch if cache.leftpad is None else one_each("cache_leftpad", cache.leftpad, batch)
+    for pad in pads:
+        if not 0 <= pad <= cache.capacity():
+            refuse_element("cache_leftpad", pad, f"0 to {cache.capacity()}, the rows of the cache")
     with torch.no_grad():
         starts = torch.tensor(lengths, dtype=torch.int64).unsqueeze(1)
         positions = starts + torch.arange(new)
@@ -117,6 +121,8 @@ def _check_new(k, v, q, cache: Cache, rotary: Rotary) -> int:
     check_tensors(FORM, q=q, k=k, v=v)
     for name, rows, held in (("k", k, cache.k), ("v", v, cache.v)):
         wanted = (len(q), k.shape[1], *held.shape[2:])
+        if any(step == 0 and size > 1 for size, step in zip(held.shape, held.stride())):
+            refuse(f"{name}_cache", held, "memory of its own for every element where k and v are written")
         if rows.shape != wanted:
             refuse(name, rows, f"{wanted}, as q, k and the cache have it")
     return k.shape[1]
@@ -126,10 +132,3 @@ def _is_local(asked: Asked, capacity: int) -> bool:
     """Whether queries stand at positions of their own, as the original has it: with an edge inside the cache."""
     return any(edge is not None and edge < capacity for edge in asked.edges)
 
-
-def _each(name: str, value, batch: int) -> list[int]:
-    if isinstance(value, int):
-        return [value] * batch
-    if value.shape != (batch,):
-        refuse(name, value, f"({batch},), one for each sequence of q")
-    return value.tolist()

@@ -221,7 +221,7 @@ def flash_attn_with_kvcache(
 def _padded(asked, q, k, v, return_attn_probs: bool):
     if return_attn_probs:
         return forward(asked, q, k, v, True)[:3]
-    return asked.attend(q, k, v, layout="BSND")
+    return asked.hold(len(q), q.shape[2]).attend(q, k, v, layout="BSND")
 
 
 def _varlen(asked, q, k, v, ends, return_attn_probs: bool, parts=(None, None, None, None)):
@@ -230,6 +230,7 @@ def _varlen(asked, q, k, v, ends, return_attn_probs: bool, parts=(None, None, No
         return results[:3] if return_attn_probs else results[0]
     check(cu_seqlens_q=ends[0], cu_seqlens_k=ends[1])
     check_tensors(PACKED, q=q, k=k, v=v)
+    asked.hold(ends[0].numel() - 1, q.shape[1])
     return asked.attend(q, k, v, layout="TND", cu_seqlens_q=ends[0], cu_seqlens_k=ends[1])
 
 

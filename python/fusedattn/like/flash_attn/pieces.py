@@ -88,7 +88,8 @@ def attend_packed(asked: Asked, q, spans: list[tuple[int, int]], keys: Keys):
         ]
         sequences, parts = range(len(spans)), [(out[0], lse[0]) for out, lse in results]
     else:
-        sequences, parts = [b for *_, b in ordered], [_attend_with_gaps(asked, q, spans, keys, ordered)]
+        sequences = [b for *_, b in ordered]
+        parts = [_attend_with_gaps(asked, q, spans, keys, ordered)] if ordered else []
     rows = torch.tensor([row for b in sequences for row in range(*spans[b])], dtype=torch.int64)
     out = q.new_zeros(*q.shape[:2], keys.v.shape[-1])
     lse = torch.full((q.shape[1], len(q)), float("inf"))

@@ -17,6 +17,8 @@ def s_dmask(asked: Asked, q, k, ends: tuple[list[int], list[int]], stream: tuple
     q, k: packed, ends: their cumulative lengths. exp(score - the row's largest), negative where dropped.
     """
     q_ends, k_ends = ends
+    if len(q_ends) == 1 or q_ends[-1] == 0 or k_ends[-1] == 0:
+        return q.new_zeros(len(q_ends) - 1, q.shape[1], 0, 0)
     lengths = [(a[1] - a[0], b[1] - b[0]) for a, b in zip(zip(q_ends, q_ends[1:]), zip(k_ends, k_ends[1:]))]
     rows, columns = (-(-max(side, default=0) // 128) * 128 for side in zip(*lengths))
     result = q.new_zeros(len(lengths), q.shape[1], rows, columns)

@@ -10,7 +10,8 @@ from typing import Optional
 import torch
 
 from . import gradients
-from .arguments import check, check_tensors, log_sum_exp, named, read
+from .arguments import check, check_lengths, check_tensors, log_sum_exp, named, one_each, read
+from .arguments import refuse, refuse_element
 from .pieces import Keys, attend_packed
 from .probabilities import s_dmask
 
@@ -133,7 +134,7 @@ def _flash_attn_varlen_backward(
 
 def forward(asked, q, k, v, return_softmax: bool):
     """(out, softmax_lse, S_dmask, rng_state), differentiable in out."""
-    stream, state = _stream(asked)
+    stream, state = _stream(asked.hold(len(q), q.shape[2]))
     out, *statistics = asked.attend(q, k, v, layout="BSND", return_stats=True, dropout_seed=stream)
     weights = q.new_empty(0)
     if return_softmax and stream is not None:
@@ -149,14 +150,11 @@ def forward_packed(asked, q, k, v, ends, parts, return_softmax: bool):
     check(leftpad_k=leftpad_k, seqused_q=seqused_q, seqused_k=seqused_k)
     check_tensors(PACKED, q=q)
     check_tensors(PACKED if block_table is None else PAGED, k=k, v=v)
+    asked.hold(ends[0].numel() - 1, q.shape[1])
     if any(part is not None for part in parts):
         if asked.dropout_p:
             raise ValueError(f"dropout_p is {asked.dropout_p}; accepted is 0 with pages or parts of sequences")
-        q_ends, k_ends = (end.tolist() for end in ends)
-        spans = list(zip(q_ends, q_ends[1:]))
-        if seqused_q is not None:
-            spans = _first_rows(spans, seqused_q.tolist())
-        out, lse = attend_packed(asked, q, spans, _keys(k, v, k_ends, block_table, leftpad_k, seqused_k))
+        out, lse = attend_packed(asked, q, _rows(q, ends[0], seqused_q), _keys(k, v, ends, parts))
         return out, lse, q.new_empty(0), torch.zeros(2, dtype=torch.int64)
     stream, state = _stream(asked)
     lengths = dict(cu_seqlens_q=ends[0], cu_seqlens_k=ends[1])
@@ -167,30 +165,44 @@ def forward_packed(asked, q, k, v, ends, parts, return_softmax: bool):
     return out, log_sum_exp(*statistics), weights, state
 
 
-def _first_rows(spans, used: list[int]):
-    if len(used) != len(spans) or not all(0 <= n <= end - begin for n, (begin, end) in zip(used, spans)):
-        raise ValueError(f"seqused_q is {used}; accepted are the lengths that cu_seqlens_q gives, or less")
+def _rows(q, cu_seqlens_q, seqused_q) -> list[tuple[int, int]]:
+    """The rows of each sequence: all of them, or its first seqused_q."""
+    ends = check_lengths("cu_seqlens_q", cu_seqlens_q, len(q))
+    spans = list(zip(ends, ends[1:]))
+    if seqused_q is None:
+        return spans
+    used = one_each("seqused_q", seqused_q, len(spans))
+    for n, (begin, end) in zip(used, spans):
+        if not 0 <= n <= end - begin:
+            refuse_element("seqused_q", n, f"0 to {end - begin}, the length of its sequence")
     return [(begin, begin + n) for n, (begin, _) in zip(used, spans)]
 
 
-def _keys(k, v, ends: list[int], block_table, leftpad_k, seqused_k) -> Keys:
+def _keys(k, v, ends, parts) -> Keys:
     """Where the keys of each sequence lie: from leftpad_k to seqused_k of its rows or of its pages."""
-    lengths = [end - begin for begin, end in zip(ends, ends[1:])] if seqused_k is None else seqused_k.tolist()
-    pads = [0] * len(lengths) if leftpad_k is None else leftpad_k.tolist()
+    block_table, leftpad_k, _, seqused_k = parts
+    if k.shape[:-1] != v.shape[:-1]:
+        refuse("v", v, f"k's shape but for the last dimension, {tuple(k.shape)}")
+    sequences = ends[0].numel() - 1
+    if ends[1].shape != ends[0].shape:
+        refuse("cu_seqlens_k", ends[1], f"as many as in cu_seqlens_q, {sequences + 1}")
+    if block_table is not None and len(block_table) != sequences:
+        refuse("block_table", block_table, f"one row for each of {sequences} sequences")
+    rows = len(k) if block_table is None else sequences * block_table.shape[1] * k.shape[1]
+    k_ends = check_lengths("cu_seqlens_k", ends[1], rows)
+    lengths = [end - begin for begin, end in zip(k_ends, k_ends[1:])]
+    most = lengths if block_table is None else [block_table.shape[1] * k.shape[1]] * sequences
+    used = lengths if seqused_k is None else one_each("seqused_k", seqused_k, sequences)
+    pads = [0] * sequences if leftpad_k is None else one_each("leftpad_k", leftpad_k, sequences)
+    for name, numbers in (("cu_seqlens_k" if seqused_k is None else "seqused_k", used), ("leftpad_k", pads)):
+        for number, limit in zip(numbers, most):
+            if not 0 <= number <= limit:
+                refuse_element(name, number, f"0 to {limit}, the keys that a sequence has room for")
+    spans = [(pad, max(pad, n)) for pad, n in zip(pads, used)]
     if block_table is not None:
-        if len(block_table) != len(lengths):
-            count = len(block_table)
-            raise ValueError(f"block_table has {count} rows; accepted is one for each sequence, {len(lengths)}")
-        most = [block_table.shape[1] * k.shape[1]] * len(lengths)
-    else:
-        most = [end - begin for begin, end in zip(ends, ends[1:])]
-    for pad, length, limit in zip(pads, lengths, most):
-        if not (0 <= pad and 0 <= length <= limit):
-            raise ValueError(f"a sequence has keys from {pad} to {length}; accepted are those from 0 to {limit}")
-    if block_table is not None:
-        return Keys(k, v, [(pad, max(pad, n)) for pad, n in zip(pads, lengths)], [], block_table)
-    spans = [(begin + pad, begin + max(pad, n)) for begin, pad, n in zip(ends, pads, lengths)]
-    return Keys(k[None], v[None], spans, [0] * len(spans))
+        return Keys(k, v, spans, [], block_table)
+    shifted = [(begin + first, begin + last) for begin, (first, last) in zip(k_ends, spans)]
+    return Keys(k[None], v[None], shifted, [0] * sequences)
 
 
 def _stream(asked):

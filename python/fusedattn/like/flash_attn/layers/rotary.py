@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ..arguments import Refused, named
+from ..arguments import Refused, named, refuse
 
 
 def apply_rotary_emb(
@@ -19,6 +19,9 @@ def apply_rotary_emb(
     sequence. max_seqlen is not needed. Raises RuntimeError for positions beyond seqlen_rotary.
     """
     with named("apply_rotary_emb"):
+        if x.dim() != (4 if cu_seqlens is None else 3):
+            form = "(batch_size, seqlen, nheads, headdim), or with cu_seqlens (total_seqlen, nheads, headdim)"
+            refuse("x", x, form)
         rotated = rotate_at(x, cos, sin, _positions(x, seqlen_offsets, cu_seqlens), interleaved)
     return x.copy_(rotated) if inplace else rotated
 

@@ -11,6 +11,7 @@ inline reference::Terms terms_of(const Tensors& t, int64_t b, int64_t n) {
   const ScoreTerms& terms = t.c.terms;
   const Sequence s = sequence_of(t.c, b);
   reference::Terms result;
+  result.softcap = static_cast<double>(static_cast<float>(terms.softcap));
   const auto fill = [&](reference::Matrix& matrix, const auto& value) {
     matrix = reference::Matrix(s.q_len, s.kv_len);
     for (int64_t i = 0; i < s.q_len; ++i)

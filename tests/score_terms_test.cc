@@ -1,4 +1,4 @@
-// score_terms_test.cc: infinities and NaN in a bias, sinks at their ends, the bits of every term with any number of
+// score_terms_test.cc: how right a capped score is, infinities and NaN in a bias, sinks at their ends, the bits of every term with any number of
 // threads.
 #include <cfloat>
 
@@ -170,6 +170,26 @@ TEST(a_sink_of_nan_stays_in_its_head) {
     CHECK(std::isnan(TermTensors::floats(dirty.terms.d_sink)[0]));
     CHECK_EQ(TermTensors::floats(dirty.terms.d_sink)[1], TermTensors::floats(clean.terms.d_sink)[1]);
   });
+}
+
+// The maximum of a row of one column is its capped score: right relative to itself, from nothing to far above the cap. Rounding of the
+// queries' factor, of the cap and of the units is beside that of tanh.
+TEST(a_capped_score_is_right_relative_to_itself) {
+  for (const double cap : {1e-18, 0.3, 50.0, 1e9, 1e18}) {
+    const Case c{.name = "cap", .q_len = 1500, .kv_len = 1, .dim = 1, .dim_v = 1, .scale = 1.0, .terms = {.softcap = cap}};
+    for_all("cap" + std::to_string(cap), {c}, [&](const Case&, int32_t dtype, const fusedattn_options& options) {
+      const Tensors t(c, dtype);
+      if (dtype != FUSEDATTN_FLOAT32) return;
+      const double stored = static_cast<double>(static_cast<float>(cap));
+      t.k.set(0, 0, 0, 0, 1.0);
+      for (int64_t i = 0; i < c.q_len; ++i)
+        t.q.set(0, 0, i, 0, cap * (i % 2 ? -1.0 : 1.0) * std::exp2(static_cast<double>(i) / 40 - 30));
+      const fusedattn_problem problem = t.problem();
+      CHECK(succeeds(fusedattn_forward(&problem, &options)));
+      for (int64_t i = 0; i < c.q_len; ++i)
+        CHECK_NEAR(t.stat(t.max, 0, 0, i) / (stored * std::tanh(t.q.get(0, 0, i, 0) / stored)), 1.0, 6e-7);
+    });
+  }
 }
 
 TEST(any_number_of_threads_gives_the_same_bits) {

@@ -1,4 +1,4 @@
-// term_cases.h: the cases of everything that joins the scores or the probabilities (bias, ALiBi, dropout, sink), of prefixes
+// term_cases.h: the cases of everything that joins the scores or the probabilities (soft cap, bias, ALiBi, dropout, sink), of prefixes
 // and bands per sequence, and of the forms of statistics; alone, with groups, packing, masks and odd sizes, and together.
 #ifndef FUSEDATTN_TESTS_TERM_CASES_H
 #define FUSEDATTN_TESTS_TERM_CASES_H
@@ -23,6 +23,11 @@ inline Case packed_base(const std::string& name) {
 // Many rows and columns, so that blocks, tiles and splits have borders inside.
 inline Case long_base(const std::string& name) {
   return {.name = name, .q_heads = 2, .kv_heads = 1, .q_len = 331, .kv_len = 1117, .dim = 8, .dim_v = 8};
+}
+
+// A few lines against many keys, which are split along the keys and, up to 8 lines of whole vectors, read as they lie.
+inline Case few_lines_base(const std::string& name) {
+  return {.name = name, .batch = 2, .q_heads = 4, .kv_heads = 2, .q_len = 2, .kv_len = 2311, .dim = 16, .dim_v = 48, .layout = Layout::gaps};
 }
 
 inline void add_bias_cases(CaseList& list) {
@@ -85,6 +90,32 @@ inline void add_alibi_cases(CaseList& list) {
   c.name = "alibi_scale_negative", c.scale = -0.4, c.terms.alibi.square_root = true;
   list.add(c);
   c.name = "alibi_scale0", c.scale = 0.0, c.q_len = 20;
+  list.add(c);
+}
+
+// A cap far above the scores, about at them, and so far below that most are at it.
+inline void add_softcap_cases(CaseList& list) {
+  for (const double cap : {1e6, 2.0, 0.3}) {
+    Case c = padded_base("softcap" + std::to_string(cap));
+    c.terms.softcap = cap, c.scale = cap < 1 ? 0.5 : NAN;
+    list.add(c);
+    c.name += "_causal", c.bottom_right = kCausal, c.scale = -0.4, c.layout = Layout::gaps, c.terms.sink = true;
+    list.add(c);
+    c = packed_base(c.name + "_packed"), c.terms.softcap = cap, c.top_left = kCausal, c.terms.dropout = {.keep_prob = 0.6, .seed = 4};
+    list.add(c);
+    c = few_lines_base("softcap_few_lines" + std::to_string(cap)), c.terms.softcap = cap, c.batch = 1;
+    list.add(c);
+  }
+  Case c = padded_base("softcap_bytes");
+  c.terms.softcap = 1.0, c.bytes.present = true;
+  list.add(c);
+  c.name = "softcap_alibi", c.bytes.present = false, c.terms.alibi = {.present = true, .bottom_right = true};
+  list.add(c);
+  c.name = "softcap_bias", c.terms.alibi.present = false, c.terms.bias = {.form = BiasForm::strided, .per_row = false};
+  list.add(c);
+  c.name = "softcap_scale0", c.scale = 0.0, c.terms.bias.form = BiasForm::none;
+  list.add(c);
+  c = long_base("softcap_long"), c.terms.softcap = 1.0, c.bottom_right = {300, 2};
   list.add(c);
 }
 
@@ -153,11 +184,6 @@ inline void add_prefix_cases(CaseList& list) {
   list.add(c);
 }
 
-// A few lines against many keys, which are split along the keys and, up to 8 lines of whole vectors, read as they lie.
-inline Case few_lines_base(const std::string& name) {
-  return {.name = name, .batch = 2, .q_heads = 4, .kv_heads = 2, .q_len = 2, .kv_len = 2311, .dim = 16, .dim_v = 48, .layout = Layout::gaps};
-}
-
 inline void add_few_lines_cases(CaseList& list) {
   for (const int64_t rows : {1, 2, 3, 4, 5, 40}) {
     Case c = few_lines_base("few_lines" + std::to_string(rows));
@@ -211,7 +237,8 @@ inline void add_bands_and_forms(CaseList& list) {
 inline Case all_terms_padded() {
   Case c = padded_base("all_terms");
   c.top_left = {FUSEDATTN_UNBOUNDED, 20}, c.prefix = {30, 4}, c.bytes.present = true;
-  c.terms = {.bias = {.form = BiasForm::strided, .per_head = false, .dtype = FUSEDATTN_BFLOAT16},
+  c.terms = {.softcap = 3.0,
+             .bias = {.form = BiasForm::strided, .per_head = false, .dtype = FUSEDATTN_BFLOAT16},
              .alibi = {.present = true, .q_start = 2, .kv_start = 9, .first_sequence = true},
              .dropout = {.keep_prob = 0.7, .seed = 77, .offset = 5},
              .sink = true};
@@ -234,7 +261,8 @@ inline Case all_terms_packed() {
 inline Case all_terms_long() {
   Case c = long_base("all_terms_long");
   c.bottom_right = kCausal;
-  c.terms = {.bias = {.form = BiasForm::strided, .per_row = false},
+  c.terms = {.softcap = 2.0,
+             .bias = {.form = BiasForm::strided, .per_row = false},
              .alibi = {.present = true, .bottom_right = true},
              .dropout = {.keep_prob = 0.9, .seed = 1},
              .sink = true};
@@ -245,6 +273,7 @@ inline std::vector<Case> term_cases() {
   CaseList list;
   add_bias_cases(list);
   add_alibi_cases(list);
+  add_softcap_cases(list);
   add_dropout_cases(list);
   add_sink_cases(list);
   add_prefix_cases(list);

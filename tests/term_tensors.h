@@ -90,6 +90,7 @@ struct TermTensors {
 
   void write(fusedattn_problem& p) const {
     const ScoreTerms& terms = c.terms;
+    p.softcap = terms.softcap;
     if (present(terms.bias)) write_bias(p);
     if (terms.alibi.present) {
       const AlibiTerm& alibi = terms.alibi;

@@ -1,4 +1,4 @@
-// terms.h: what a case adds to its scores (bias, ALiBi, sink), what dropout it has, and the form of its statistics.
+// terms.h: what a case does to its scores (soft cap, bias, ALiBi, sink), what dropout it has, and the form of its statistics.
 #ifndef FUSEDATTN_TESTS_TERMS_H
 #define FUSEDATTN_TESTS_TERMS_H
 
@@ -40,6 +40,7 @@ struct DropoutTerm {
 };
 
 struct ScoreTerms {
+  double softcap = 0.0;  // 0: none
   BiasTerm bias = {};
   AlibiTerm alibi = {};
   DropoutTerm dropout = {};

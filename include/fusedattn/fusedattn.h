@@ -6,7 +6,7 @@
  *
  * For every sequence b, query head n (its key head is h = n / (q_heads / kv_heads)), row i and visible column j:
  *
- *   x[i,j] = scale * sum_d q[i,d] * k[j,d]  (+ bias, + alibi)
+ *   x[i,j] = scale * sum_d q[i,d] * k[j,d]  (softcap * tanh of that / softcap, + bias, + alibi)
  *   max[i] = max_j x[i,j]              sum[i] = sum_j exp(x[i,j] - max[i])      (the sink is one more x that has no value)
  *   out[i] = sum_j keep[i,j] / keep_prob * exp(x[i,j] - max[i]) / sum[i] * v[j]
  *
@@ -148,6 +148,8 @@ typedef struct fusedattn_problem {
   const int64_t* q_ends;  /* packed ("varlen", TND): batch cumulative ends, no leading 0; both arrays or neither */
   const int64_t* kv_ends; /* rows past the last end belong to no sequence: their outputs are zero */
   double scale;           /* of the scores; 1/sqrt(dim) is customary. Rounded to float32; at most 2.3e38 either way */
+  double softcap;         /* 0: none. Else scaled scores become softcap * tanh(score / softcap), before anything is added to them: from */
+                          /* 1e-18 to 1e18, beside a scale of at most 1e18 and no bias before it. Rounded to float32 */
   fusedattn_mask mask;
   fusedattn_bias bias;
   fusedattn_alibi alibi;

@@ -94,6 +94,7 @@ struct problem {
   std::span<const std::int64_t> q_ends{};  // packed: batch cumulative ends, in both
   std::span<const std::int64_t> kv_ends{};
   std::optional<double> scale{};  // not given: 1/sqrt(dim)
+  double softcap = 0.0;           // 0: none
   fusedattn::mask mask{};
   fusedattn::bias bias{};
   fusedattn::alibi alibi{};
@@ -192,6 +193,7 @@ inline fusedattn_problem to_c(const problem& p) {
   c.q_ends = one_each("q_ends", p.q_ends, p.batch);
   c.kv_ends = one_each("kv_ends", p.kv_ends, p.batch);
   c.scale = p.scale ? *p.scale : p.dim > 0 ? 1.0 / std::sqrt(static_cast<double>(p.dim)) : 1.0;
+  c.softcap = p.softcap;
   c.mask = to_c(p.mask, p.batch);
   c.bias = p.bias;
   c.alibi = p.alibi;

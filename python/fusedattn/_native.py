@@ -102,6 +102,7 @@ class Problem(ctypes.Structure):
         ("q_ends", c_void_p),
         ("kv_ends", c_void_p),
         ("scale", c_double),
+        ("softcap", c_double),
         ("mask", Mask),
         ("bias", Bias),
         ("alibi", Alibi),

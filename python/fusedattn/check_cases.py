@@ -27,7 +27,7 @@ class Case:
 
     bias: which of sequence, head and row it has in full, as letters of "bnr"; bias_dtype: "fp32", or
     None for that of q.
-    dropout: the probability to drop, 0 for none.
+    dropout: the probability to drop, 0 for none; softcap: as in attention().
     """
 
     name: str
@@ -43,6 +43,7 @@ class Case:
     alibi: Alibi | None = None
     sink: bool = False
     dropout: float = 0.0
+    softcap: float = 0.0
 
 
 CASES = [
@@ -76,6 +77,7 @@ CASES = [
     Case("bias for all", (2, 2), (60, 200), batch=2, bias="r", bytes=True),
     Case("alibi", (4, 2), (129, 200), mask=causal(), alibi=Alibi()),
     Case("alibi, square root, top left", (2, 2), (90, 60), batch=2, alibi=Alibi(True, True)),
+    Case("soft cap", (4, 2), (129, 200), mask=causal(), softcap=1.5),
     Case("sink", (4, 2), (90, 70), batch=2, mask=causal(), sink=True),
     Case("dropout", (4, 2), (77, 133), (40, 72), batch=2, dropout=0.2),
     Case(
@@ -87,6 +89,7 @@ CASES = [
         bias="nr",
         bias_dtype="fp32",
         alibi=Alibi(),
+        softcap=2.0,
         sink=True,
         dropout=0.1,
     ),

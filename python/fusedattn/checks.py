@@ -118,7 +118,7 @@ def _terms(case: Case, tensors: dict, sequence: Sequence, n: int, kept) -> formu
         slope = tensors["slopes"][sequence.index, n]
         added += formula.alibi(slope, *sequence.lengths, case.alibi.top_left, case.alibi.square_root)
     sink = tensors["sink"][n] if "sink" in tensors else None
-    return formula.Terms(check_cases.visible(case, tensors, sequence), added, sink, kept)
+    return formula.Terms(check_cases.visible(case, tensors, sequence), added, sink, kept, case.softcap)
 
 
 def _add_head(result: dict, case: Case, tensors: dict, sequence: Sequence, n: int, kept) -> None:
@@ -207,6 +207,7 @@ def _set_terms(problem, case: Case, dtype: str, tensors: dict) -> None:
         strides = [0 if size == 1 else step for size, step in zip(bias.shape, _strides(bias))]
         problem.bias = _native.Bias(bias.ctypes.data, *strides, DTYPES[case.bias_dtype or dtype])
         problem.d_bias = _native.View(tensors["d_bias"].ctypes.data, *_strides(bias))
+    problem.softcap = case.softcap
     if case.alibi is not None:
         problem.alibi = _native.Alibi(tensors["slopes"].ctypes.data, case.heads[0], 1)
         problem.alibi.bottom_right = not case.alibi.top_left

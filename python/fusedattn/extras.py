@@ -1,4 +1,4 @@
-"""What few calls ask for: a bias, ALiBi, a sink, dropout, a prefix. Read, checked, laid into a call."""
+"""What few calls ask for: a soft cap, a bias, ALiBi, a sink, dropout, a prefix. Read, checked, laid into a call."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from . import _native
 from . import layout as layouts
 from .alibi import Alibi
 from .dropout import keep_probability, read_stream
+from .numerals import real
 from .problem import Call, Operand, check_broadcast
 
 BIAS_DTYPES = {"float32": _native.FLOAT32, "bfloat16": _native.BFLOAT16, "float16": _native.FLOAT16}
@@ -27,22 +28,35 @@ class Extras(NamedTuple):
     alibi_bottom_right: bool = True
     alibi_square_root: bool = False
     keep_prob: float = 1.0
+    softcap: float = 0.0
+
+    def ask_for_nothing(self) -> bool:
+        return all(t is None for t in self[:5]) and self.keep_prob == 1.0 and self.softcap == 0.0
 
 
-def read(bias, alibi, sink, prefix, dropout_p, dropout_seed) -> Extras | None:
+def read(bias, alibi, sink, prefix, dropout_p, dropout_seed, softcap) -> Extras | None:
     """The extras of a call of attention(), None where nothing is asked for. A stream None is to be drawn."""
     keep_prob = keep_probability(dropout_p)
     stream = None if dropout_seed is None else read_stream(dropout_seed)
-    if bias is None and alibi is None and sink is None and prefix is None and keep_prob == 1.0:
-        return None
     if keep_prob == 1.0:
         stream = None
+    asked = Extras(bias, None, sink, prefix, stream, keep_prob=keep_prob, softcap=read_softcap(softcap))
     if alibi is None:
-        return Extras(bias, None, sink, prefix, stream, keep_prob=keep_prob)
+        return None if asked.ask_for_nothing() else asked
     if not isinstance(alibi, Alibi):
         alibi = Alibi(alibi)
     bottom_right = alibi.align == "bottom-right"
-    return Extras(bias, alibi.slopes, sink, prefix, stream, bottom_right, alibi.square_root, keep_prob)
+    return asked._replace(
+        slopes=alibi.slopes, alibi_bottom_right=bottom_right, alibi_square_root=alibi.square_root
+    )
+
+
+def read_softcap(softcap) -> float:
+    """A soft cap: 0 (none), or a number in the reach of the library. TypeError or ValueError."""
+    cap = real("softcap", softcap)
+    if cap != 0.0 and not 1e-18 <= cap <= 1e18:
+        raise ValueError(f"softcap is {softcap!r}; accepted are 0 (none) and numbers from 1e-18 to 1e18")
+    return cap
 
 
 def check_shapes(layout: str, extras: Extras, scores, sequences: int) -> None:
@@ -99,7 +113,7 @@ def lay(call: Call, layout: str, extras: Extras, operand) -> None:
         problem.alibi.batch_stride, problem.alibi.head_stride = batch, head
         problem.alibi.bottom_right = extras.alibi_bottom_right
         problem.alibi.square_root = extras.alibi_square_root
-    problem.dropout.keep_prob = extras.keep_prob
+    problem.dropout.keep_prob, problem.softcap = extras.keep_prob, extras.softcap
 
 
 def _give_strides(view, tensor: Operand) -> None:

@@ -14,8 +14,8 @@ LARGEST = float(np.finfo(np.float32).max)
 class Terms:
     """What one head has besides its tensors.
 
-    visible: bool [rows, columns], or None for all. added: to the scaled scores, [rows, columns]; -inf hides.
-    sink: one more score of every row, without a value. kept: what each probability is multiplied with,
+    visible: bool [rows, columns], or None for all. softcap: what bounds the scaled scores, 0 for nothing.
+    added: to the scores then, [rows, columns]; -inf hides. sink: one more score of every row, without a value. kept: what each probability is multiplied with,
     [rows, columns]: 0 where it is dropped, else 1 / keep_prob.
     """
 
@@ -23,6 +23,7 @@ class Terms:
     added: np.ndarray | None = None
     sink: float | None = None
     kept: np.ndarray | float = 1.0
+    softcap: float = 0.0
 
 
 def of(terms: Terms | np.ndarray | None) -> Terms:
@@ -38,8 +39,10 @@ def alibi(slope: float, rows: int, columns: int, top_left: bool = False, square_
 
 
 def scores(q, k, scale: float, terms: Terms):
-    """scale q k^T and what is added, -inf where hidden; the sink, if any, is the last column."""
+    """scale q k^T, capped, and what is added, -inf where hidden; the sink, if any, is the last column."""
     x = scale * (q.astype(np.float64) @ k.astype(np.float64).T)
+    if terms.softcap:
+        x = terms.softcap * np.tanh(x / terms.softcap)
     if terms.added is not None:
         with np.errstate(invalid="ignore"):  # what is hidden may be anything
             x = x + terms.added
@@ -85,4 +88,6 @@ def backward(q, k, v, d_out, scale: float, terms: Terms | np.ndarray | None = No
     p = probabilities(q, k, scale, terms)[0][:, : len(k)] * of(terms).kept
     ds = score_gradients(q, k, v, d_out, scale, terms)[:, : len(k)]
     q, k, d_out = (x.astype(np.float64) for x in (q, k, d_out))
+    if softcap := of(terms).softcap:
+        ds = ds / np.cosh(scale * (q @ k.T) / softcap) ** 2
     return scale * (ds @ k), scale * (ds.T @ q), p.T @ d_out

@@ -30,6 +30,7 @@ def attention(
     bias=None,
     alibi=None,
     sink=None,
+    softcap=0.0,
     dropout_p=0.0,
     dropout_seed=None,
     scale=None,
@@ -39,7 +40,7 @@ def attention(
     cu_seqlens_q=None,
     cu_seqlens_k=None,
 ):
-    """Attention dropout(softmax(scale * q k^T + bias)) v, on the CPU; differentiable for torch tensors.
+    """Attention dropout(softmax(cap(scale * q k^T) + bias)) v, on the CPU; differentiable for torch tensors.
 
     q, k, v: torch tensors or NumPy arrays, all float32, bfloat16 or float16, in the layout named:
         "BNSD" (q [B,N,Sq,D], k [B,Nk,Skv,D], v [B,Nk,Skv,Dv]), "BSND", "SBND", "BSH" and "SBH" (H = heads *
@@ -58,6 +59,8 @@ def attention(
         is taken from each score. Constants: slopes that require grad are refused.
     sink: float32 [N], one more score for every row of a head, without a value: it takes its share of the
         softmax. Differentiable.
+    softcap: 0.0, or what scaled scores are bounded by before anything is added to them: they become
+        softcap * tanh(score / softcap). 1e-18 to 1e18; columns that are hidden stay so.
     dropout_p: which share of the probabilities is dropped, from 0 to below 1; the others are divided by
         1 - dropout_p. It applies whenever it is not 0: pass 0.0 for inference.
     dropout_seed: an integer, or a pair (seed, offset), that fixes what is dropped: dropout_mask() gives it.
@@ -69,7 +72,7 @@ def attention(
 
     Returns out, contiguous, in q's layout with v's features and q's dtype; with return_stats (out, max, sum),
     float32 [B,N,Sq] whatever the layout ([N,T] for TND), carrying no gradient: the log-sum-exp of a row is
-    max + log(sum), bias, alibi and sink included, before dropout. A row that sees no column has out 0, max
+    max + log(sum), soft cap, bias, alibi and sink included, before dropout. A row that sees no column has out 0, max
     -3.4028235e38 and sum 3.4028235e38 (with a sink: max = sink, sum = 1); one of no sequence, or of a
     sequence without columns, has out, max and sum 0.
 
@@ -98,8 +101,9 @@ def attention(
     if (
         bias is not None or alibi is not None or sink is not None or bands.prefix is not None
         or type(dropout_p) is not float or dropout_p != 0.0 or dropout_seed is not None
+        or type(softcap) is not float or softcap != 0.0
     ):  # fmt: skip
-        asked = extras.read(bias, alibi, sink, bands.prefix, dropout_p, dropout_seed)
+        asked = extras.read(bias, alibi, sink, bands.prefix, dropout_p, dropout_seed, softcap)
     if layout == "TND" or cu_seqlens_q is not None or cu_seqlens_k is not None:
         cu_seqlens_q, cu_seqlens_k = _sequences(layout, cu_seqlens_q, cu_seqlens_k)
     elif folded is None and layout not in layouts.AXES:

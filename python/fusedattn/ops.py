@@ -22,7 +22,7 @@ _TERMS = (
 )
 _EXTRAS = (
     "Tensor? bias=None, Tensor? slopes=None, Tensor? sink=None, Tensor? prefix=None, Tensor? stream=None, "
-    "bool alibi_bottom_right=True, bool alibi_square_root=False, float keep_prob=1.0"
+    "bool alibi_bottom_right=True, bool alibi_square_root=False, float keep_prob=1.0, float softcap=0.0"
 )
 
 
@@ -247,7 +247,7 @@ def _differentiate(ctx, d_out, *_):
     asked = Extras(*saved[9:], *ctx.numbers)
     dq, dk, dv, d_bias, d_sink = _gradients(needs, d_out, saved[:9], Terms(*ctx.terms), asked)
     rest = (None,) * (_FIRST_EXTRA - 3)
-    return dq, dk, dv, *rest, d_bias, None, d_sink, *(None,) * 5
+    return dq, dk, dv, *rest, d_bias, None, d_sink, *(None,) * (len(Extras._fields) - 3)
 
 
 def _run_forward(q, k, v, mask, cu_seqlens_q, cu_seqlens_k, *numbers):
@@ -271,8 +271,7 @@ def _split(numbers) -> tuple[Terms, Extras | None]:
     """Terms and extras of an operator's arguments after its tensors; None for extras that ask for nothing."""
     count = len(Terms._fields)
     asked = Extras(*numbers[count:])
-    nothing = all(t is None for t in asked[:5]) and asked.keep_prob == 1.0
-    return Terms(*numbers[:count]), None if nothing else asked
+    return Terms(*numbers[:count]), None if asked.ask_for_nothing() else asked
 
 
 def _checked_needs(needs, asked: Extras | None) -> list[bool]:

@@ -144,6 +144,7 @@ const char* difference(const Problem& a, const Problem& b) {
                 {"dim", a.dim == b.dim},
                 {"dim_v", a.dim_v == b.dim_v},
                 {"scale", a.scale == b.scale},
+                {"softcap", a.softcap == b.softcap},
                 {"q_ends", a.batch == b.batch && same_numbers(a.q_ends, b.q_ends, b.batch)},
                 {"kv_ends", a.batch == b.batch && same_numbers(a.kv_ends, b.kv_ends, b.batch)},
                 {"mask", mask == b.mask},

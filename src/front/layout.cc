@@ -19,7 +19,7 @@ extern "C" const fusedattn_layout_entry* fusedattn_layout(void) {
       FIELD(stats, lanes), FIELD(stats, blocks),
       WHOLE(problem), FIELD(problem, struct_size), FIELD(problem, dtype), FIELD(problem, reserved), FIELD(problem, batch),
       FIELD(problem, q_heads), FIELD(problem, kv_heads), FIELD(problem, q_len), FIELD(problem, kv_len), FIELD(problem, dim),
-      FIELD(problem, dim_v), FIELD(problem, q_ends), FIELD(problem, kv_ends), FIELD(problem, scale), FIELD(problem, mask),
+      FIELD(problem, dim_v), FIELD(problem, q_ends), FIELD(problem, kv_ends), FIELD(problem, scale), FIELD(problem, softcap), FIELD(problem, mask),
       FIELD(problem, bias), FIELD(problem, alibi), FIELD(problem, dropout), FIELD(problem, sink),
       FIELD(problem, q), FIELD(problem, k), FIELD(problem, v), FIELD(problem, out), FIELD(problem, stats), FIELD(problem, d_out),
       FIELD(problem, dq), FIELD(problem, dk), FIELD(problem, dv), FIELD(problem, d_bias), FIELD(problem, d_sink),

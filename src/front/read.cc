@@ -65,11 +65,25 @@ Band read(const fusedattn_band& band) {
 
 // Times log2(e) it still is a float32.
 constexpr double kLargestScale = 2.3e38;
+// A scale over a cap, times 2 log2(e), still is a normal float32.
+constexpr double kLeastCap = 1e-18, kLargestCap = 1e18;
 
 std::string number(double x) {
   char text[32];
   std::snprintf(text, sizeof text, "%g", x);
   return text;
+}
+
+Status read_scale(const fusedattn_problem& from, Problem& to) {
+  to.scale = static_cast<float>(from.scale), to.softcap = static_cast<float>(from.softcap);
+  if (!(std::fabs(from.scale) <= kLargestScale))
+    return Status::invalid("scale is " + number(from.scale) + "; accepted: a finite number of at most 2.3e38");
+  if (from.softcap == 0.0) return {};
+  if (!(from.softcap >= kLeastCap && from.softcap <= kLargestCap))
+    return Status::invalid("softcap is " + number(from.softcap) + "; accepted: 0 (none), or a number from 1e-18 to 1e18");
+  if (std::fabs(from.scale) > kLargestCap)
+    return Status::invalid("scale is " + number(from.scale) + " with a softcap; accepted: a number of at most 1e18");
+  return {};
 }
 
 Status read_bias(const fusedattn_bias& from, Bias& to) {
@@ -95,9 +109,7 @@ Status read_problem(const fusedattn_problem* from, Problem& to) {
   to.batch = from->batch, to.q_heads = from->q_heads, to.kv_heads = from->kv_heads;
   to.q_len = from->q_len, to.kv_len = from->kv_len, to.dim = from->dim, to.dim_v = from->dim_v;
   to.q_ends = from->q_ends, to.kv_ends = from->kv_ends;
-  to.scale = static_cast<float>(from->scale);
-  if (!(std::fabs(from->scale) <= kLargestScale))
-    return Status::invalid("scale is " + number(from->scale) + "; accepted: a finite number of at most 2.3e38");
+  if (Status status = read_scale(*from, to); !status.ok()) return status;
   to.mask.top_left = read(from->mask.top_left);
   to.mask.bottom_right = read(from->mask.bottom_right);
   static_assert(sizeof(Band) == sizeof(fusedattn_band));

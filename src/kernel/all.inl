@@ -9,6 +9,7 @@ namespace {
 #include "kernel/pack.inl"
 #include "kernel/dropout.inl"
 #include "kernel/softmax.inl"
+#include "kernel/softcap.inl"
 #include "kernel/terms.inl"
 #include "kernel/products.inl"
 #include "kernel/narrow.inl"

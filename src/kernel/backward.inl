@@ -1,6 +1,6 @@
-// Gradients of one query head against a range of columns: sums over the tiles of dX (see ScoreGradients).
+// Gradients of one query head against a range of columns: sums over the tiles of dS (see ScoreGradients).
 //
-//   dV += Pd^T dO    dK += dX^T Q    dQ += dX K        dK and dQ are multiplied by scale once, at the end, dV divided by keep_prob
+//   dV += Pd^T dO    dK += dS^T Q    dQ += dS K        dK and dQ are multiplied by scale once, at the end, dV divided by keep_prob
 //
 // Products that sum over rows or columns stay inside what the mask shows: strips of rows by their hull, strips of columns by the strips
 // of rows whose hull touches them.
@@ -47,7 +47,7 @@ class Backward : ScoreGradients<T, Mac> {
   void tile(Range rows) {
     if (!Base::look(rows)) return;
     const bool hides = hides_some(s_.seen, rows.size(), block_.size());
-    const bool rows_finite = Base::differentiate(rows);
+    const bool rows_finite = Base::differentiate(rows, Base::Of::products);
     pack_tile(rows);
     clean(rows, hides && !rows_finite, hides && !keys_finite_);
     const Timed timed(p_, Stage::products);

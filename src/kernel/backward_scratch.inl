@@ -6,7 +6,7 @@ struct BackwardScratch {
   float *probabilities, *d_scores;                  // P and dS, first S and dP
   float *p_pairs, *ds_pairs, *ds_rows;              // what products read of them
   float *row_max, *log_sum, *delta, *mass;          // of all rows
-  float* distances;
+  float *distances, *cap_slopes;                    // of rows and columns; of one row's soft cap, null without
   std::uint16_t* words;
   Seen* seen;
   Range *hulls, *column_hulls;                      // of strips of rows; of strips of columns, in rows
@@ -16,7 +16,7 @@ template <class Mac>
 struct BackwardSizes {
   std::int64_t q_len, q_words, v_words, ld_q, ld_dq, ld_v, ld_dv, ld_scores;
   Tile tile;
-  bool has_distances, drops;
+  bool has_distances, has_cap, drops;
   BackwardSizes(const Problem& p, std::int64_t q_len_, Tile tile_)
       : q_len(q_len_),
         q_words(words<Mac>(p.dim)),
@@ -28,6 +28,7 @@ struct BackwardSizes {
         ld_scores(leading(tile_.cols)),
         tile(tile_),
         has_distances(p.alibi.slopes != nullptr),
+        has_cap(p.softcap != 0.0f),
         drops(p.dropout.active()) {}
   std::int64_t key_panel() const { return q_words * kPanel; }
   std::int64_t value_panel() const { return v_words * kPanel; }
@@ -61,6 +62,7 @@ struct BackwardSizes {
     s.delta = arena.take<float>(q_len);
     s.mass = arena.take<float>(q_len);
     s.distances = arena.take<float>(has_distances ? ScoreTerms::distances(tile.rows, tile.cols) : 0);
+    s.cap_slopes = has_cap ? arena.take<float>(ld_scores) : nullptr;
     s.words = arena.take<std::uint16_t>(drops ? Keeping::room(tile.cols) : 0);
     s.seen = arena.take<Seen>(tile.rows);
     s.hulls = arena.take<Range>(tile.rows / kStripRows + 1);

@@ -3,7 +3,7 @@
 //   forward:   x = scale q.k (+ bias ...)      P = exp(x - max) / sum      out = Pd V,  Pd = keep / keep_prob * P
 //   for each block of columns:                 pack keys and values
 //     for each tile of rows that sees it:      S = Q K^T                      dP = dO V^T * keep / keep_prob
-//                                              P = exp(x - max) / sum         dX = P * (dP - delta)
+//                                              P = exp(x - max) / sum         dX = P * (dP - delta)      dS = dX * slope of a cap
 //   delta = sum_d dO * out
 //
 // Probabilities come from the saved statistics, so nothing S x S is kept.
@@ -85,13 +85,17 @@ class ScoreGradients {
     return any;
   }
 
-  // P (where dropout keeps it) and dX of a tile. False if a query or an output gradient is not finite.
-  bool differentiate(Range rows) {
+  // P (where dropout keeps it) and dX, or dS, of a tile. False if a query or an output gradient is not finite.
+  enum class Of { sums, products };  // x, to which a bias is added, or s, the product
+  bool differentiate(Range rows, Of of) {
     const bool rows_finite = pack_tile_rows(rows);
     multiply(rows);
     const Timed timed(p_, Stage::softmax);
     terms_.enter(rows, block_, s_.distances);
-    for (std::int64_t i = 0; i < rows.size(); ++i) differentiate_row(i, rows.begin + i);
+    for (std::int64_t i = 0; i < rows.size(); ++i) {
+      differentiate_row(i, rows.begin + i);
+      if (of == Of::products && s_.cap_slopes != nullptr) pass_cap(i, rows.begin + i);
+    }
     return rows_finite;
   }
 
@@ -133,7 +137,7 @@ class ScoreGradients {
   void differentiate_row(std::int64_t i, std::int64_t row) {
     const Range hull = whole_vectors(s_.hulls[i / kStripRows]), seen = s_.seen[i].columns;
     float *p = probabilities(i), *dx = d_scores(i);
-    if (terms_.present()) terms_.add(p, head_, row, seen);
+    if (terms_.present()) terms_.add(p, head_, row, seen, s_.cap_slopes);
     exponentiate_row(p, hull, row);
     hide(p, i, row);
     hide(dx, i, row);
@@ -170,6 +174,12 @@ class ScoreGradients {
       if constexpr (!std::is_same_v<Keep, KeepAll>) store(p + j, keep(probability, j));
     }
     if (!std::isfinite(delta)) hide(dx, i, row);
+  }
+
+  void pass_cap(std::int64_t i, std::int64_t row) {
+    const Range seen = s_.seen[i].columns;
+    multiply_by_slopes(d_scores(i), s_.cap_slopes, seen);
+    if (s_.seen[i].holes) hide_holes(d_scores(i), bytes_of_row(row), p_.mask.bytes.nonzero_hides, seen, 0.0f);
   }
 
   void hide(float* values, std::int64_t i, std::int64_t row) {

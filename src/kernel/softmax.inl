@@ -48,8 +48,11 @@ constexpr float kInfinity = std::numeric_limits<float>::infinity();
 //
 // Where something is added to them (`terms`), products are first multiplied by `rest`. They are natural from there on if it is a bias, whose
 // lowest float32 must stay finite; a distance is worth `natural` times as much in their units.
+//
+// With a soft cap products times `cap_by` are what softcap.inl takes, and `cap_to` times what it gives are scores, in natural units if there
+// is a bias.
 struct Scaling {
-  float queries, rest = 1.0f, natural = 1.0f, unit, exponent, keys;
+  float queries, rest = 1.0f, natural = 1.0f, unit, exponent, keys, cap_by = 1.0f, cap_to = 1.0f;
   template <class Mac>
   static Scaling of(float scale, bool terms, bool bias) {
     if constexpr (Mac::kDepth == 1) {
@@ -59,6 +62,18 @@ struct Scaling {
       const float sign = scale > 0 ? 1.0f : scale < 0 ? -1.0f : scale, rest = scale != 0 ? std::fabs(scale) : 1.0f;
       if (terms) return {.queries = sign, .rest = rest, .unit = 1.0f, .exponent = kLog2e, .keys = rest};
       return {.queries = sign, .rest = rest, .unit = rest, .exponent = rest * kLog2e, .keys = rest};
+    }
+  }
+  template <class Mac>
+  static Scaling capped(float scale, float cap, bool bias) {
+    constexpr float kTwice = 2.0f * kLog2e;
+    if constexpr (Mac::kDepth == 1) {
+      const Scaling natural{.queries = scale / cap * kTwice, .unit = 1.0f, .exponent = kLog2e, .keys = cap / kTwice, .cap_to = cap};
+      if (bias) return natural;
+      return {.queries = natural.queries, .natural = kLog2e, .unit = kLn2, .exponent = 1.0f, .keys = natural.keys, .cap_to = cap * kLog2e};
+    } else {
+      const float sign = scale > 0 ? 1.0f : scale < 0 ? -1.0f : scale, rest = scale != 0 ? std::fabs(scale) : 1.0f;
+      return {.queries = sign, .unit = 1.0f, .exponent = kLog2e, .keys = rest, .cap_by = rest / cap * kTwice, .cap_to = cap};
     }
   }
 };

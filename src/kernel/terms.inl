@@ -1,8 +1,8 @@
-// What is added to the scores of a row before the softmax: a bias, and a slope times the distance of row and column.
+// What becomes of the scores of a row before the softmax: a soft cap; then a bias, and a slope times the distance of row and column.
 //
 //   x = rest * s' + bias     or     x = rest * s' + scale * bias          x -= natural * slope * distance
 //
-// where s' is the product with packed queries (see Scaling). Only what the row sees is read and written.
+// where s' is the product with packed queries (see Scaling), or the capped score. Only what the row sees is read and written.
 // Distances depend on column - row alone, so a block keeps one line of them, of which every row reads its own stretch.
 class ScoreTerms {
  public:
@@ -12,6 +12,7 @@ class ScoreTerms {
   bool present() const { return present(p_); }
   template <class Mac>
   static Scaling scaling_of(const Problem& p) {
+    if (p.softcap != 0.0f) return Scaling::capped<Mac>(p.scale, p.softcap, p.bias.data != nullptr);
     return Scaling::of<Mac>(p.scale, present(p), p.bias.data != nullptr);
   }
 
@@ -30,21 +31,30 @@ class ScoreTerms {
     }
   }
 
-  // Turns products s, of which s[0] belongs to the first column of the block, into x.
-  void add(float* s, std::int64_t head, std::int64_t row, Range seen) const {
-    const float* line = line_ + (rows_.end - 1 - row);
-    const float slope = p_.alibi.slopes ? -p_.alibi.slopes[b_ * p_.alibi.batch_stride + head * p_.alibi.head_stride] * scaling_.natural : 0.0f;
-    if (p_.bias.data == nullptr) return add_distance(s, line, slope, seen, scaling_.rest);
-    switch (p_.bias.dtype) {
-      case Dtype::f32: add_bias<float>(s, head, row, seen); break;
-      case Dtype::bf16: add_bias<bf16>(s, head, row, seen); break;
-      case Dtype::f16: add_bias<f16>(s, head, row, seen); break;
-    }
-    if (p_.alibi.slopes != nullptr) add_distance(s, line, slope, seen, 1.0f);
+  // Turns products s, of which s[0] belongs to the first column of the block, into x; leaves the slopes of a cap where they are wanted.
+  void add(float* s, std::int64_t head, std::int64_t row, Range seen, float* cap_slopes = nullptr) const {
+    if (p_.softcap != 0.0f) cap(s, seen, cap_slopes);
+    if (p_.bias.data != nullptr) add_bias(s, head, row, seen);
+    if (p_.alibi.slopes == nullptr) return;
+    const float slope = -p_.alibi.slopes[b_ * p_.alibi.batch_stride + head * p_.alibi.head_stride] * scaling_.natural;
+    add_distance(s, line_ + (rows_.end - 1 - row), slope, seen, p_.bias.data == nullptr ? scaling_.rest : 1.0f);
   }
 
  private:
-  static bool present(const Problem& p) { return p.bias.data != nullptr || p.alibi.slopes != nullptr; }
+  static bool present(const Problem& p) { return p.bias.data != nullptr || p.alibi.slopes != nullptr || p.softcap != 0.0f; }
+
+  void cap(float* s, Range seen, float* slopes) const {
+    if (slopes == nullptr) return cap_row<false>(s, seen, scaling_.cap_by, scaling_.cap_to, nullptr);
+    cap_row<true>(s, seen, scaling_.cap_by, scaling_.cap_to, slopes);
+  }
+
+  void add_bias(float* s, std::int64_t head, std::int64_t row, Range seen) const {
+    switch (p_.bias.dtype) {
+      case Dtype::f32: return add_bias<float>(s, head, row, seen);
+      case Dtype::bf16: return add_bias<bf16>(s, head, row, seen);
+      case Dtype::f16: return add_bias<f16>(s, head, row, seen);
+    }
+  }
 
   // Element offset of column 0 of a row.
   std::int64_t bias_offset(std::int64_t head, std::int64_t row) const {

@@ -27,13 +27,15 @@ std::string mask_text(const Mask& mask) {
 // "+bias+dropout 0.9"
 std::string terms_text(const Problem& p) {
   std::string text;
+  char number[32];
+  std::snprintf(number, sizeof number, "+softcap %g", static_cast<double>(p.softcap));
+  if (p.softcap != 0.0f) text += number;
   if (p.bias.data != nullptr) text += "+bias";
   if (p.alibi.slopes != nullptr) text += "+alibi";
   if (p.sink != nullptr) text += "+sink";
   if (!p.dropout.active()) return text;
-  char keep[32];
-  std::snprintf(keep, sizeof keep, "+dropout %g", 1.0 - static_cast<double>(p.dropout.keep_prob));
-  return text + keep;
+  std::snprintf(number, sizeof number, "+dropout %g", 1.0 - static_cast<double>(p.dropout.keep_prob));
+  return text + number;
 }
 
 double total_pairs(const Problem& p) {

@@ -36,6 +36,8 @@ Status check_bytes(const Problem& p, const Lengths& longest) {
 
 Status check_bias(const Problem& p, const Lengths& longest) {
   if (p.bias.data == nullptr) return {};
+  if (p.bias.before_scale && p.softcap != 0.0f)
+    return Status::invalid("bias.before_scale is 1 with a softcap; accepted: 0, a bias added to the capped scores");
   FUSEDATTN_CHECK(check_aligned("bias.data", p.bias.data, size_of(p.bias.dtype)));
   if (p.bias.blocks) return {};
   return check_reach("bias", {p.bias.batch_stride, p.bias.head_stride, p.bias.row_stride}, {p.batch, p.q_heads, longest.rows}, longest.cols,

@@ -74,6 +74,7 @@ struct Problem {
   const std::int64_t* q_ends = nullptr;  // packed: cumulative ends of the sequences, else null
   const std::int64_t* kv_ends = nullptr;
   float scale = 1.0f;
+  float softcap = 0.0f;  // 0: none
   Mask mask;
   Bias bias;
   Alibi alibi;

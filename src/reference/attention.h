@@ -31,13 +31,15 @@ struct Forward {
 inline constexpr double kEmptyMax = -static_cast<double>(FLT_MAX);
 inline constexpr double kEmptySum = static_cast<double>(FLT_MAX);
 
-// x[i,j] = scale * s[i,j] + bias[i,j] + alibi[i,j]   or   scale * (s[i,j] + bias[i,j]) + alibi[i,j]
 // s[i,j] = sum_d q[i,d] * k[j,d]
+inline double scaled_product(const Head& head, std::int64_t i, std::int64_t j) {
+  return head.scale * dot(head.q.row(i), head.k.row(j), head.q.cols);
+}
+
+// x[i,j] = capped(scale * s[i,j]) + bias[i,j] + alibi[i,j]   or, never with a cap,   scale * (s[i,j] + bias[i,j]) + alibi[i,j]
 inline double score(const Head& head, std::int64_t i, std::int64_t j) {
-  const double s = dot(head.q.row(i), head.k.row(j), head.q.cols);
-  const double bias = bias_at(head.terms, i, j);
-  const double x = head.terms.bias_before_scale ? head.scale * (s + bias) : head.scale * s + bias;
-  return x + alibi_at(head.terms.alibi, i, j);
+  const double bias = bias_at(head.terms, i, j) * (head.terms.bias_before_scale ? head.scale : 1.0);
+  return capped(head.terms, scaled_product(head, i, j)) + bias + alibi_at(head.terms.alibi, i, j);
 }
 
 // The columns that row i sees, in order. sees(i, j) is any callable: it is the definition of the mask.

@@ -41,9 +41,10 @@ Gradients backward(const Head& head, const Forward& saved, const Matrix& d_out, 
       // and that sum is d_out[i] . out[i] = delta
       const double dx = p * (dp - delta);
 
-      // forward: x[i,j] = scale * q[i] . k[j]
-      add(grad.dq.row(i), head.scale * dx, head.k.row(j), head.q.cols);
-      add(grad.dk.row(j), head.scale * dx, head.q.row(i), head.q.cols);
+      // forward: x[i,j] = capped(scale * q[i] . k[j])
+      const double ds = head.scale * dx * cap_slope(head.terms, scaled_product(head, i, j));
+      add(grad.dq.row(i), ds, head.k.row(j), head.q.cols);
+      add(grad.dk.row(j), ds, head.q.row(i), head.q.cols);
 
       // forward: x[i,j] = ... + bias[i,j]   or   ... + scale * bias[i,j]
       if (grad.d_bias.rows > 0) grad.d_bias.row(i)[j] = head.terms.bias_before_scale ? head.scale * dx : dx;

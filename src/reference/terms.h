@@ -1,4 +1,4 @@
-// terms.h: what is added to the scores of one query head of one sequence, and what dropout keeps of its probabilities.
+// terms.h: what caps the scores of one query head of one sequence, what is added to them, and what dropout keeps of its probabilities.
 #ifndef FUSEDATTN_REFERENCE_TERMS_H
 #define FUSEDATTN_REFERENCE_TERMS_H
 
@@ -20,6 +20,7 @@ struct Alibi {
 };
 
 struct Terms {
+  double softcap = 0.0;  // 0: none
   Matrix bias;  // [q_len, kv_len]; without rows: none
   bool bias_before_scale = false;
   Alibi alibi;
@@ -27,6 +28,15 @@ struct Terms {
   double keep_prob = 1.0;
   double sink = -INFINITY;  // -infinity: none
 };
+
+// y, softly capped: softcap * tanh(y / softcap); and its derivative, 1 / cosh(y / softcap)^2.
+inline double capped(const Terms& terms, double y) {
+  return terms.softcap == 0.0 ? y : terms.softcap * std::tanh(y / terms.softcap);
+}
+inline double cap_slope(const Terms& terms, double y) {
+  const double cosh = terms.softcap == 0.0 ? 1.0 : std::cosh(y / terms.softcap);
+  return 1.0 / (cosh * cosh);
+}
 
 inline double bias_at(const Terms& terms, std::int64_t i, std::int64_t j) {
   return terms.bias.rows == 0 ? 0.0 : terms.bias.row(i)[j];

@@ -36,9 +36,11 @@ def repeated(t, q):
     return t.double().repeat_interleave(q.shape[1] // t.shape[1], dim=1)
 
 
-def scores(q, k, scale=None, *, bias=None, slopes=None, top_left=False, square_root=False):
-    """scale * q k^T + bias - slopes * distance, float64 [B,N,Sq,Skv]; slopes [N] or [B,N]."""
+def scores(q, k, scale=None, *, softcap=0.0, bias=None, slopes=None, top_left=False, square_root=False):
+    """softcap * tanh(scale * q k^T / softcap) + bias - slopes * distance, float64 [B,N,Sq,Skv]; slopes [N] or [B,N]."""
     x = q.double() @ repeated(k, q).transpose(-1, -2) * (q.shape[-1] ** -0.5 if scale is None else scale)
+    if softcap:
+        x = softcap * (x / softcap).tanh()
     if bias is not None:
         x = x + bias.double()
     if slopes is not None:

@@ -18,9 +18,11 @@ def kept(shape, dropout_p, seed):
     return keep.double() / torch.tensor(1 - dropout_p, dtype=torch.float32).double()
 
 
-def both(scores, bias=None, slopes=None, align="bottom-right", square_root=False, sink=None, dropout=None):
+def both(scores, softcap=0.0, bias=None, slopes=None, align="bottom-right", square_root=False, sink=None, dropout=None):
     """(keywords of attention, keywords of golden); scores is [B,N,Sq,Skv], dropout (probability, seed)."""
     ours, formula = {}, {}
+    if softcap:
+        ours["softcap"] = formula["softcap"] = softcap
     if bias is not None:
         ours["bias"] = formula["bias"] = bias
     if slopes is not None:

@@ -75,6 +75,11 @@ BOTH = [
     (dict(alibi=ones(2, kind="float16")), ValueError, "alibi has dtype .*float16; accepted is float32"),
     (dict(alibi=Alibi([1.0, 2.0])), TypeError, "alibi is a list"),
     (dict(sink=1.0), TypeError, "sink is a float"),
+    (dict(softcap=-30.0), ValueError, "softcap is -30.0; accepted are 0 .none. and numbers from 1e-18"),
+    (dict(softcap=float("nan")), ValueError, "softcap is nan"),
+    (dict(softcap=1e19), ValueError, "softcap is 1e.19"),
+    (dict(softcap="30"), TypeError, "softcap is '30'"),
+    (dict(softcap=30.0, scale=1e20), ValueError, "scale is 1e.20 with a softcap"),
     (dict(sink=ones(1, 2)), ValueError, r"sink has shape \(1, 2\); accepted is \(2,\)"),
     (dict(sink=ones(2, kind="float64")), ValueError, "sink has dtype .*float64; accepted is float32"),
 ]

@@ -11,12 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 STEP = 1e-6
-NAMES = ("bias", "slopes", "sink", "keep", "seen")
+NAMES = ("softcap", "bias", "slopes", "sink", "keep", "seen")
 
 
 def draw_terms(names, q_len=3, kv_len=4):
     """Terms of golden.attention for 2 heads."""
     made = dict(
+        softcap=0.4,
         bias=golden.draw(2, q_len, kv_len).double(),
         slopes=torch.rand(2).double(),
         sink=golden.draw(2).double(),
@@ -77,6 +78,7 @@ def test_the_formula_of_the_checks_is_torchs(names, q_len, kv_len, top_left, squ
             added=added,
             sink=float(terms["sink"][head]) if "sink" in terms else None,
             kept=terms["keep"][0, head].numpy() if "keep" in terms else 1.0,
+            softcap=terms.get("softcap", 0.0),
         )
         for got, want in zip(formula.forward(*arrays, 0.4, own), wanted, strict=True):
             numpy.testing.assert_allclose(got, want[0, head].numpy(), rtol=1e-12, atol=1e-14)

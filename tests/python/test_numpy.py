@@ -43,7 +43,7 @@ def test_score_terms_give_the_bits_of_tensors(dtype, bias_dtype):
     arrays = draw_arrays(dtype)
     bias, sink = golden.draw(2, 1, 33, 57).numpy().astype(bias_dtype), golden.draw(4).numpy()
     for slopes in (golden.draw(4).numpy(), golden.draw(2, 4).numpy()):
-        numbers = dict(dropout_p=0.2, dropout_seed=(3, 2**63 + 1), mask=causal() | prefix([9, 20]))
+        numbers = dict(dropout_p=0.2, dropout_seed=(3, 2**63 + 1), mask=causal() | prefix([9, 20]), softcap=0.5)
         for square_root in (False, True):
             made = [
                 dict(bias=door(bias), sink=door(sink), alibi=Alibi(door(slopes), "top-left", square_root))

@@ -20,7 +20,7 @@ ALL = dict(
     prefix=lambda: torch.tensor([2, 3]),
     stream=lambda: SEED,
 )
-NUMBERS = dict(alibi_bottom_right=False, alibi_square_root=True, keep_prob=0.75)
+NUMBERS = dict(alibi_bottom_right=False, alibi_square_root=True, keep_prob=0.75, softcap=0.6)
 SAMPLES = {
     "bias": (dict(bias=ALL["bias"]), {}),
     "bias of a head, bf16": (dict(bias=lambda: golden.draw(4, 5, 7).bfloat16().requires_grad_()), {}),
@@ -28,6 +28,7 @@ SAMPLES = {
     "sink": (dict(sink=ALL["sink"]), {}),
     "dropout": (dict(stream=ALL["stream"]), dict(keep_prob=0.5)),
     "prefix": (dict(prefix=ALL["prefix"]), {}),
+    "soft cap": ({}, dict(softcap=0.5)),
     "all": (ALL, NUMBERS),
 }
 PACKED = {

@@ -32,14 +32,15 @@ def everything(shape, dtype=torch.float32, sequences=True):
     B, N, _, Sq, Skv, *_ = shape
     slopes = torch.rand(B, N) if sequences else torch.rand(N)
     return dict(
-        bias=golden.draw(B, N, Sq, Skv, dtype=dtype), slopes=slopes, sink=golden.draw(N), dropout=(0.2, 77)
-    )
+        softcap=0.7, bias=golden.draw(B, N, Sq, Skv, dtype=dtype), slopes=slopes, sink=golden.draw(N),
+        dropout=(0.2, 77),
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("mask", MASKS, ids=str)
-@pytest.mark.parametrize("term", ["bias", "slopes", "sink", "dropout", "all"])
+@pytest.mark.parametrize("term", ["softcap", "bias", "slopes", "sink", "dropout", "all"])
 def test_against_the_formula(term, mask, shape, dtype):
     terms = everything(shape, dtype)
     terms = terms if term == "all" else {term: terms[term]}
@@ -47,7 +48,7 @@ def test_against_the_formula(term, mask, shape, dtype):
 
 
 @pytest.mark.parametrize(
-    "pair", list(itertools.combinations(["bias", "slopes", "sink", "dropout"], 2)), ids=str
+    "pair", list(itertools.combinations(["softcap", "bias", "slopes", "sink", "dropout"], 2)), ids=str
 )
 def test_pairs(pair):
     terms = everything(SHAPE)

@@ -13,6 +13,7 @@ FUSEDATTN_INLINE F32 zero() { return _mm256_setzero_ps(); }
 FUSEDATTN_INLINE F32 add(F32 a, F32 b) { return _mm256_add_ps(a, b); }
 FUSEDATTN_INLINE F32 sub(F32 a, F32 b) { return _mm256_sub_ps(a, b); }
 FUSEDATTN_INLINE F32 mul(F32 a, F32 b) { return _mm256_mul_ps(a, b); }
+FUSEDATTN_INLINE F32 div(F32 a, F32 b) { return _mm256_div_ps(a, b); }
 FUSEDATTN_INLINE F32 fma(F32 a, F32 b, F32 c) { return _mm256_fmadd_ps(a, b, c); }
 FUSEDATTN_INLINE F32 max(F32 a, F32 b) { return _mm256_max_ps(a, b); }  // b if either is NaN, as in every lane
 FUSEDATTN_INLINE F32 min(F32 a, F32 b) { return _mm256_min_ps(a, b); }

@@ -14,6 +14,7 @@ FUSEDATTN_INLINE F32 zero() { return F32{0, 0, 0, 0}; }
 FUSEDATTN_INLINE F32 add(F32 a, F32 b) { return a + b; }
 FUSEDATTN_INLINE F32 sub(F32 a, F32 b) { return a - b; }
 FUSEDATTN_INLINE F32 mul(F32 a, F32 b) { return a * b; }
+FUSEDATTN_INLINE F32 div(F32 a, F32 b) { return a / b; }
 FUSEDATTN_INLINE F32 fma(F32 a, F32 b, F32 c) { return a * b + c; }
 FUSEDATTN_INLINE F32 max(F32 a, F32 b) { return a > b ? a : b; }  // b if either is NaN, as in every lane
 FUSEDATTN_INLINE F32 min(F32 a, F32 b) { return a < b ? a : b; }

@@ -75,21 +75,21 @@ class _Installation:
         from .like import sdpa_entry, sdpa_kernels
 
         _check_operators(sdpa_kernels.SCHEMAS)
-        self._functional, self._on = torch.nn.functional, True
+        self._functional, self.on = torch.nn.functional, True
         self._original = torch.nn.functional.scaled_dot_product_attention
         self._kernels = sdpa_kernels.kernels(sdpa_entry.tell)
         self._library = torch.library.Library("aten", "IMPL")
         with _quiet_override(self._kernels):
             for name, kernel in self._kernels.items():
                 self._library.impl(name.removeprefix("aten::"), kernel, "CPU", allow_override=True)
-        self._entry = sdpa_entry.entry(self._original, lambda: self._on)
+        self._entry = sdpa_entry.entry(self._original, self)
         self._scripted = torch.jit._builtins._get_builtin_table()
         self._scripted[id(self._entry)] = "aten::scaled_dot_product_attention"
         torch.nn.functional.scaled_dot_product_attention = self._entry
 
     def remove(self) -> None:
         """torch as it was. An entry that someone kept, or wrapped, only calls torch's function from now on."""
-        self._on = False
+        self.on = False
         if self._functional.scaled_dot_product_attention is self._entry:
             self._functional.scaled_dot_product_attention = self._original
         del self._scripted[id(self._entry)]

@@ -7,16 +7,24 @@ Importing it changes nothing in torch; `fusedattn.accelerate_torch()` puts it un
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch.overrides import handle_torch_function, has_torch_function
 
-import fusedattn
-
+from .. import extras, ops
+from ..mask import Mask, causal, prefix
+from ..numerals import real
+from ..problem import Terms
 from .sdpa_arguments import Call, causal_variant, refusal
 from .sdpa_shapes import fold
 
-_CAUSAL = {"UPPER_LEFT": fusedattn.causal(align="top-left"), "LOWER_RIGHT": fusedattn.causal()}
-_NOTHING = fusedattn.prefix(0)
+BANDS = {
+    "EVERYTHING": Mask(),
+    "UPPER_LEFT": causal(align="top-left"),  # these two as torch.nn.attention.bias.CausalVariant names them
+    "LOWER_RIGHT": causal(),
+    "NOTHING": prefix(0),
+}
 
 
 def scaled_dot_product_attention(
@@ -83,27 +91,43 @@ def _cast(tensor, dtype):
 def compute(call: Call) -> torch.Tensor:
     """The output of a call that refusal() has let pass."""
     shape, query, key, value, attn_mask = fold(call)
-    mask = bias = None
-    variant = causal_variant(attn_mask)
+    seen, shown, bias = "EVERYTHING", None, None
     if call.is_causal:
-        mask = _CAUSAL["UPPER_LEFT"]
-    elif variant is not None:
-        mask = _CAUSAL[variant]
-    elif attn_mask is not None and attn_mask.dtype == torch.bool:
-        mask = attn_mask
-    else:
-        bias = attn_mask
-    dropout_p = float(call.dropout_p)
+        seen = "UPPER_LEFT"
+    elif attn_mask is not None:
+        seen = causal_variant(attn_mask) or seen
+        if attn_mask.dtype == torch.bool:
+            shown = attn_mask
+        elif seen == "EVERYTHING":
+            bias = attn_mask
+    dropout_p = call.dropout_p
     if dropout_p == 1:  # every weight is dropped
-        mask, dropout_p = _NOTHING, 0.0
-    step = query.stride()
-    transposed = step[1] < step[2] and query.shape[2] > 1
-    if transposed:  # rows before heads in memory, as a projection leaves them: so is the output
-        query, key, value = query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
-    layout = "BSND" if transposed else "BNSD"
-    out = fusedattn.attention(
-        query, key, value, mask=mask, bias=bias, dropout_p=dropout_p, scale=call.scale, layout=layout
+        seen, dropout_p = "NOTHING", 0.0
+    scale = query.shape[-1] ** -0.5 if call.scale is None else call.scale
+    asked = (
+        None
+        if bias is None and dropout_p == 0
+        else extras.read(bias, None, None, None, float(dropout_p), None)
     )
-    if transposed:
-        out = out.transpose(1, 2)
+    step = query.stride()
+    if step[1] < step[2] and query.shape[2] > 1:  # rows before heads in memory, as projections leave them
+        query, key, value = query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
+        out, *_ = ops.attend(query, key, value, shown, None, None, terms("BSND", scale, seen), False, asked)
+        out = out.transpose(1, 2)  # so is the output
+    else:
+        out, *_ = ops.attend(query, key, value, shown, None, None, terms("BNSD", scale, seen), False, asked)
     return out if shape is None else out.reshape(shape)
+
+
+def terms(layout: str, scale: float, seen: str) -> Terms:
+    """The terms of a call; seen: a key of BANDS."""
+    if torch.compiler.is_compiling():  # dynamo warns of caches
+        return _terms(layout, scale, seen)
+    return _kept_terms(layout, scale, seen)
+
+
+def _terms(layout: str, scale: float, seen: str) -> Terms:
+    return Terms.of(layout, real("scale", scale), BANDS[seen])
+
+
+_kept_terms = functools.lru_cache(256)(_terms)  # 1 µs a call

@@ -66,9 +66,9 @@ def _decisive(call: Call) -> tuple | None:
         return None
     try:
         return (
-            query.dtype, query.shape, query.device, query.layout, key.dtype, key.shape, key.device, key.layout,
-            value.dtype, value.shape, value.device, value.layout, *call[4:],
-            mask if mask is None else (mask.dtype, mask.shape, mask.device, mask.layout),
+            query.dtype, query.shape, query.is_cpu, query.layout, key.dtype, key.shape, key.is_cpu, key.layout,
+            value.dtype, value.shape, value.is_cpu, value.layout, dropout_p, is_causal, scale, enable_gqa,
+            mask if mask is None else (mask.dtype, mask.shape, mask.is_cpu, mask.layout),
         )  # fmt: skip
     except RuntimeError:  # of torch, for a nested tensor, which has no shape
         return None

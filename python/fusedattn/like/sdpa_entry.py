@@ -15,13 +15,13 @@ from .sdpa_arguments import Call, causal_variant, refusal
 NAME = "scaled_dot_product_attention"
 
 
-def entry(original, is_on):
-    """A function like `original` that computes what is covered here while is_on(), and leaves it the rest."""
+def entry(original, state):
+    """A function like `original` that computes what is covered here while state.on, and leaves it the rest."""
 
     def scaled_dot_product_attention(
         query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, *, scale=None, enable_gqa=False
     ):
-        if is_on():
+        if state.on:
             call = Call(query, key, value, attn_mask, dropout_p, is_causal, scale, enable_gqa)
             reason = _onlooker(call)
             if reason is None:
@@ -58,22 +58,23 @@ def _sizes(tensor) -> str:
 
 
 def _onlooker(call: Call) -> str | None:
-    """Why a call goes through torch's own function, whatever its arguments; it may end in our kernels all the same."""
+    """Why a call goes through torch's own function whatever its arguments; it may end in our kernels all the same."""
+    query, key, value, mask, *_ = call
     if not torch._C._get_flash_sdp_enabled():
         return "flash attention is switched off (torch.nn.attention.sdpa_kernel)"
     if torch.compiler.is_compiling():
         return "torch.export makes a program for elsewhere" if torch.compiler.is_exporting() else _transform()
-    mask = call.attn_mask
-    if causal_variant(mask) is not None:
-        mask = None
-    if has_torch_function((*call[:3], mask)):
-        return "a subclass of Tensor or a TorchFunctionMode takes the call"
-    if not all(isinstance(tensor, torch.Tensor) for tensor in call[:3]):
-        return None  # refusal() says it better
     if torch.autograd.forward_ad._current_level >= 0:
         return "forward-mode derivatives may be asked for"
-    if nobody_looks_on(*call[:3]) and (not isinstance(mask, torch.Tensor) or is_ordinary(mask)):
-        return None
+    if causal_variant(mask) is not None:
+        mask = None
+    if torch._C._len_torch_function_stack() == 0 and nobody_looks_on(query, key, value):
+        if mask is None or is_ordinary(mask):
+            return None
+    if has_torch_function((query, key, value, mask)):
+        return "a subclass of Tensor or a TorchFunctionMode takes the call"
+    if not all(isinstance(given, torch.Tensor) for given in (query, key, value)):
+        return None  # refusal() says it better
     return "a device, mode, tracer or transform that only torch's function knows"
 
 

@@ -12,11 +12,9 @@ from __future__ import annotations
 
 import torch
 
-import fusedattn
-
 from .. import tensors
 from ..extras import Extras
-from ..problem import Terms
+from . import sdpa
 from .sdpa_arguments import Call, refusal
 
 FORWARD = "aten::_scaled_dot_product_flash_attention_for_cpu"
@@ -28,7 +26,6 @@ SCHEMAS = {  # of torch 2.13
     BACKWARD: f"{BACKWARD}(Tensor grad_out, Tensor query, Tensor key, Tensor value, Tensor out, Tensor logsumexp,"
     f" {_TAKES.format('', '')}) -> (Tensor grad_query, Tensor grad_key, Tensor grad_value)",
 }
-_CAUSAL, _EVERYTHING = fusedattn.causal(align="top-left"), fusedattn.Mask()
 _CPU = torch._C.DispatchKeySet(torch._C.DispatchKey.CPU)
 
 
@@ -73,16 +70,26 @@ def _refusal(call: Call):
 
 def _forward(call: Call) -> tuple:
     """(output, logsumexp)."""
-    wanted = torch.empty_like(call.query, device="meta").stride()
-    layout = "BNSD" if wanted[1] >= wanted[2] else "BSND"
+    layout, is_dense = _layout(call.query)
     query, key, value = (_in(layout, tensor) for tensor in call[:3])
     mask, terms, extras = _asked(call, layout)
     out, row_max, row_sum = tensors.forward(query, key, value, mask, None, None, terms, extras)
     out = _in(layout, out)
-    if out.stride() != wanted:
-        out = torch.empty_like(call.query).copy_(out)
-    lse = row_max.new_empty(row_max.transpose(1, 2).shape).transpose(1, 2)
+    if not is_dense:
+        wanted = torch.empty_like(call.query)
+        out = out if out.stride() == wanted.stride() else wanted.copy_(out)
+    batch, heads, rows = row_max.shape
+    lse = row_max.new_empty((batch, rows, heads)).transpose(1, 2)
     return out, torch.add(row_max, row_sum.log_(), out=lse)
+
+
+def _layout(query) -> tuple[str, bool]:
+    """In which layout to read query and write the output; and whether that alone gives the strides asked for."""
+    if query.is_contiguous():
+        return "BNSD", True
+    if query.transpose(1, 2).is_contiguous():
+        return "BSND", True
+    return "BSND" if query.stride(1) < query.stride(2) else "BNSD", False
 
 
 def _backward(call: Call, d_out, out, lse) -> tuple:
@@ -105,7 +112,7 @@ def _asked(call: Call, layout: str) -> tuple:
     if mask is not None:
         mask = mask.expand(*mask.shape[:-1], call.key.shape[2])
     scale = call.query.shape[-1] ** -0.5 if call.scale is None else call.scale
-    terms = Terms.of(layout, scale, _CAUSAL if call.is_causal else _EVERYTHING)
+    terms = sdpa.terms(layout, scale, "UPPER_LEFT" if call.is_causal else "EVERYTHING")
     if mask is not None and mask.dtype == torch.bool:
         return mask, terms, None
     return None, terms, None if mask is None else Extras(bias=mask)

@@ -33,7 +33,7 @@ def fold(call: Call):
     if mask is not None:
         tensors["attn_mask"] = mask[(None,) * (len(batch) + 3 - mask.dim())]
     full = (*batch, heads)
-    cut = _best_cut(tensors.values(), full)
+    cut = _best_cut(tensors, full)
     folded = [_folded(name, tensor, cut, full) for name, tensor in tensors.items()]
     if mask is None:
         folded.append(variant)
@@ -81,18 +81,21 @@ def _best_cut(tensors, full) -> int:
     """How many of the leading dimensions to join to a batch, the others to heads: so that least is copied."""
     best, least = len(full) - 1, None
     for cut in range(len(full) - 1, -1, -1):
-        copied = sum(t.numel() for t in tensors if not _is_view(_whole(t, cut, full), cut))
+        laid = [_whole(name, tensor, cut, full) for name, tensor in tensors.items()]
+        copied = sum(tensor.numel() for tensor in laid if not _is_view(tensor, cut))
         if least is None or copied < least:
             best, least = cut, copied
     return best
 
 
-def _whole(tensor, cut: int, full):
+def _whole(name: str, tensor, cut: int, full):
     """A mask repeated where only some of the dimensions to be joined are 1; other tensors as they are."""
+    if name != "attn_mask":
+        return tensor
     sizes = list(tensor.shape)
     for first, last in ((0, cut), (cut, len(full))):
-        if 1 in sizes[first:last] and any(size != 1 for size in sizes[first:last]):
-            sizes[first:last] = [max(pair) for pair in zip(sizes[first:last], full[first:last])]
+        if any(size != 1 for size in sizes[first:last]):
+            sizes[first:last] = full[first:last]
     return tensor.expand(sizes)
 
 
@@ -108,7 +111,7 @@ def _is_view(tensor, cut: int) -> bool:
 
 def _folded(name: str, tensor, cut: int, full):
     """The tensor as [batch, heads, rows, features], leading dimensions joined before and after the cut."""
-    tensor = _whole(tensor, cut, full)
+    tensor = _whole(name, tensor, cut, full)
     if not _is_view(tensor, cut):
         announce_copy(name, tensor.shape, tensor.stride(-1), tensor.element_size())
     tensor = tensor.flatten(cut, len(full) - 1)

@@ -61,7 +61,7 @@ def attend(q, k, v, mask, cu_seqlens_q, cu_seqlens_k, terms: Terms, stats: bool 
     if asked is not None:
         asked = _as_tensors(asked, q, terms.layout, cu_seqlens_q)
         return _attend_with_extras(q, k, v, (mask, cu_seqlens_q, cu_seqlens_k), terms, asked, stats)
-    if not _nobody_looks_on(q, k, v):
+    if not nobody_looks_on(q, k, v):
         _check_types(k=k, v=v)
         check_dense(q=q, k=k, v=v)
         return torch.ops.fusedattn.forward(q, k, v, mask, cu_seqlens_q, cu_seqlens_k, *terms)
@@ -78,7 +78,7 @@ def attend(q, k, v, mask, cu_seqlens_q, cu_seqlens_k, terms: Terms, stats: bool 
 def _attend_with_extras(q, k, v, held, terms: Terms, asked: Extras, stats: bool):
     """attend() of a call that has extras; held: (mask, cu_seqlens_q, cu_seqlens_k)."""
     _check_types(k=k, v=v)
-    if not (_nobody_looks_on(q, k, v) and all(_is_ordinary(t) for t in asked[:5] if t is not None)):
+    if not (nobody_looks_on(q, k, v) and all(is_ordinary(t) for t in asked[:5] if t is not None)):
         check_dense(q=q, k=k, v=v, bias=asked.bias, alibi=asked.slopes, sink=asked.sink)
         return torch.ops.fusedattn.forward(q, k, v, *held, *terms, *asked)
     leaves = [t for t in (q, k, v, asked.bias, asked.sink) if t is not None]
@@ -143,7 +143,7 @@ def _holds_its_numbers(tensor) -> bool:
     return tensor.is_cpu and not (tensor.is_neg() or tensor._is_zerotensor())
 
 
-def _nobody_looks_on(q, k, v) -> bool:
+def nobody_looks_on(q, k, v) -> bool:
     """Whether these are ordinary CPU tensors and no compiler, tracer, dispatch mode or transform watches."""
     return (
         not torch.compiler.is_compiling()
@@ -155,7 +155,7 @@ def _nobody_looks_on(q, k, v) -> bool:
     )
 
 
-def _is_ordinary(tensor) -> bool:
+def is_ordinary(tensor) -> bool:
     return type(tensor) in _PLAIN and _holds_its_numbers(tensor)
 
 
@@ -167,8 +167,8 @@ def _gradients(needs, d_out, saved, terms, asked=None):
     if d_out is None:
         return (None,) * len(needs)
     short = type(d_out) is torch.Tensor and _holds_its_numbers(d_out) and not torch.is_grad_enabled()
-    short = short and (asked is None or all(_is_ordinary(t) for t in asked[:5] if t is not None))
-    if not (short and _nobody_looks_on(*saved[:3])):
+    short = short and (asked is None or all(is_ordinary(t) for t in asked[:5] if t is not None))
+    if not (short and nobody_looks_on(*saved[:3])):
         every = [*needs, False, False][:5]
         gradients = torch.ops.fusedattn.backward(d_out, *saved, *terms, every, *(asked or ()))
     else:

@@ -82,13 +82,19 @@ void* make_context(std::int32_t device, bool of_device) {
   return handle;
 }
 
+int refuse_on_workers(const char* function, const void* context) {
+  for (const auto& [handle, stream] : streams().all()) {
+    if (stream->context() != context) continue;
+    if (const int code = refuse_on_worker(function, stream)) return code;
+  }
+  return ACL_SUCCESS;
+}
+
 int end_context(const char* function, void* handle, bool drop) {
+  if (const int code = refuse_on_workers(function, handle)) return code;
   std::vector<Handles<Stream>::Live> own;
   for (auto& live : streams().all()) {
     if (live.object->context() == handle) own.push_back(live);
-  }
-  for (const auto& live : own) {
-    if (const int code = refuse_on_worker(function, live.object)) return code;
   }
   contexts().take(handle);
   for (const auto& live : own) {

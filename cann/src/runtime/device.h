@@ -45,7 +45,7 @@ int no_context(const char* function);
 void* make_context(std::int32_t device, bool of_device);
 // Ends the streams of a context, after their work or at once, and then the context. Refuses on a worker of one of them.
 int end_context(const char* function, void* handle, bool drop);
-// The default stream of a device that is set; null otherwise.
-void* default_stream_of_device(std::int32_t device);
+// 107000 on a worker of one of a context's streams, where waiting for them would never end.
+int refuse_on_workers(const char* function, const void* context);
 
 }  // namespace fusedattn::cann

@@ -26,6 +26,11 @@ Devices& devices() {
   return the_devices;
 }
 
+void* default_context(std::int32_t number) {
+  const std::lock_guard lock(devices().mutex);
+  return devices().all[number].context;
+}
+
 // Takes back one set, or all; *ended is the default context when none remain.
 bool take_back(std::int32_t number, bool all, void** ended) {
   const std::lock_guard lock(devices().mutex);
@@ -38,9 +43,7 @@ bool take_back(std::int32_t number, bool all, void** ended) {
 
 int reset(const char* function, std::int32_t number, bool all) {
   if (const int code = check_device(function, "deviceId", number)) return code;
-  if (const auto stream = streams().find(default_stream_of_device(number))) {
-    if (const int code = refuse_on_worker(function, stream)) return code;
-  }
+  if (const int code = refuse_on_workers(function, default_context(number))) return code;
   void* ended = nullptr;
   if (!take_back(number, all, &ended)) {
     return refuse(ACL_ERROR_RT_PARAM_INVALID,
@@ -64,16 +67,6 @@ int synchronize(const char* function, std::int32_t timeout) {
 }
 
 }  // namespace
-
-void* default_stream_of_device(std::int32_t number) {
-  void* handle;
-  {
-    const std::lock_guard lock(devices().mutex);
-    handle = devices().all[number].context;
-  }
-  const auto context = contexts().find(handle);
-  return context == nullptr ? nullptr : context->default_stream;
-}
 
 }  // namespace fusedattn::cann
 

@@ -48,6 +48,8 @@ Sentence misaligned(std::span<const Slot> slots) {
   return {};
 }
 
+std::optional<std::string> read_text(const char* given) { return given != nullptr ? attribute_text(given) : std::nullopt; }
+
 int no_results(const char* function, const std::uint64_t* workspace_size) {
   return refuse(ACLNN_ERR_PARAM_NULLPTR, std::string(function) + ": " + (workspace_size == nullptr ? "workspaceSize" : "executor") +
                                              " is null; accepted: the address of a variable [null.results]");

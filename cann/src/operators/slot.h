@@ -39,6 +39,9 @@ Sentence overlapping(std::span<const Slot> slots);
 Sentence sharing(std::span<const Slot> slots, bool (*may_share)(const Slot& output, const Slot& other) = nullptr);
 Sentence misaligned(std::span<const Slot> slots);
 
+// An attribute text; nullopt if it is null or not terminated within 64 characters.
+std::optional<std::string> read_text(const char* given);
+
 // Refuses a phase 1 without a place for its results.
 int no_results(const char* function, const std::uint64_t* workspace_size);
 

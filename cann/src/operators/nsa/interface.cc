@@ -29,7 +29,7 @@ aclnnStatus phase_one(const Arguments& given, std::uint64_t* workspace_size, acl
     if (workspace_size == nullptr || executor == nullptr)
       return no_results(given.function, workspace_size);
     nsa::Request request{given.function, given.backward, {}, given.lengths_name, given.lengths, ints_of(given.lengths),
-                         attribute_text(given.layout), given.block, given.stride, given.length_type};
+                         read_text(given.layout), given.block, given.stride, given.length_type};
     for (const Given& one : given.tensors) request.slots.push_back(read_slot(one.name, one.tensor, one.source));
     if (Outcome outcome = nsa::check(request); !outcome.ok()) return report(outcome);
     Operands operands;
@@ -45,7 +45,7 @@ aclnnStatus aclnnNsaCompressGetWorkspaceSize(
     const aclTensor* input, const aclTensor* weight, const aclIntArray* actSeqLenOptional, char* layoutOptional,
     int64_t compressBlockSize, int64_t compressStride, int64_t actSeqLenType, aclTensor* output, uint64_t* workspaceSize,
     aclOpExecutor** executor) {
-  return phase_one({.function = "aclnnNsaCompressGetWorkspaceSize", .backward = false,
+  return phase_one({.function = "aclnnNsaCompress", .backward = false,
                     .tensors = {{"input", input, {false, 0}}, {"weight", weight, {false, 1}}, {"output", output, {true, 0}}},
                     .inputs = {nsa::kInput, nsa::kWeight}, .outputs = {nsa::kOutput},
                     .lengths_name = "actSeqLenOptional", .lengths = actSeqLenOptional, .layout = layoutOptional,
@@ -61,7 +61,7 @@ aclnnStatus aclnnNsaCompressGradGetWorkspaceSize(
     const aclTensor* outputGrad, const aclTensor* input, const aclTensor* weight, const aclIntArray* actSeqLenOptionalOptional,
     int64_t compressBlockSize, int64_t compressStride, int64_t actSeqLenType, char* layoutOptionalOptional,
     const aclTensor* inputGradOut, const aclTensor* weightGradOut, uint64_t* workspaceSize, aclOpExecutor** executor) {
-  return phase_one({.function = "aclnnNsaCompressGradGetWorkspaceSize", .backward = true,
+  return phase_one({.function = "aclnnNsaCompressGrad", .backward = true,
                     .tensors = {{"input", input, {false, 1}}, {"weight", weight, {false, 2}}, {"outputGrad", outputGrad, {false, 0}},
                                 {"inputGradOut", inputGradOut, {true, 0}}, {"weightGradOut", weightGradOut, {true, 1}}},
                     .inputs = {nsa::kOutput, nsa::kInput, nsa::kWeight}, .outputs = {nsa::kGradInput, nsa::kGradWeight},

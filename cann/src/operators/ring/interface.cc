@@ -18,8 +18,8 @@ constexpr const char* kNames[] = {"prevAttnOut", "prevSoftmaxMax", "prevSoftmaxS
 aclnnStatus phase_one(const Arguments& given, std::uint64_t* workspace_size, aclOpExecutor** executor) {
   return guarded(given.function, [&]() -> int {
     if (workspace_size == nullptr || executor == nullptr) return no_results(given.function, workspace_size);
-    ring::Request request{given.function, {}, given.layout != nullptr, attribute_text(given.layout),
-                          attribute_text(given.softmax_layout != nullptr ? given.softmax_layout : "")};
+    ring::Request request{given.function, {}, given.layout != nullptr, read_text(given.layout),
+                          read_text(given.softmax_layout != nullptr ? given.softmax_layout : "")};
     Operands operands;
     for (std::size_t i = 0; i < ring::kTensors; ++i) {
       const bool output = i >= ring::kOut;
@@ -38,7 +38,7 @@ aclnnStatus aclnnRingAttentionUpdateGetWorkspaceSize(
     const aclTensor* curSoftmaxMax, const aclTensor* curSoftmaxSum, const aclTensor* actualSeqQlenOptional, char* inputLayoutOptional,
     const aclTensor* attnOutOut, const aclTensor* softmaxMaxOut, const aclTensor* softmaxSumOut, uint64_t* workspaceSize,
     aclOpExecutor** executor) {
-  return phase_one({"aclnnRingAttentionUpdateGetWorkspaceSize",
+  return phase_one({"aclnnRingAttentionUpdate",
                     {prevAttnOut, prevSoftmaxMax, prevSoftmaxSum, curAttnOut, curSoftmaxMax, curSoftmaxSum, actualSeqQlenOptional,
                      attnOutOut, softmaxMaxOut, softmaxSumOut},
                     inputLayoutOptional, ""},
@@ -54,7 +54,7 @@ aclnnStatus aclnnRingAttentionUpdateV2GetWorkspaceSize(
     const aclTensor* curSoftmaxMax, const aclTensor* curSoftmaxSum, const aclTensor* actualSeqQlenOptional, char* inputLayoutOptional,
     char* inputSoftmaxLayoutOptional, const aclTensor* attnOutOut, const aclTensor* softmaxMaxOut, const aclTensor* softmaxSumOut,
     uint64_t* workspaceSize, aclOpExecutor** executor) {
-  return phase_one({"aclnnRingAttentionUpdateV2GetWorkspaceSize",
+  return phase_one({"aclnnRingAttentionUpdateV2",
                     {prevAttnOut, prevSoftmaxMax, prevSoftmaxSum, curAttnOut, curSoftmaxMax, curSoftmaxSum, actualSeqQlenOptional,
                      attnOutOut, softmaxMaxOut, softmaxSumOut},
                     inputLayoutOptional, inputSoftmaxLayoutOptional},

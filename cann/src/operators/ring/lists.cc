@@ -176,7 +176,7 @@ using namespace fusedattn::cann;
 
 aclnnStatus aclnnAttentionUpdateGetWorkspaceSize(const aclTensorList* lse, const aclTensorList* localOut, int64_t updateType,
                                                  aclTensor* out, aclTensor* lseOut, uint64_t* workspaceSize, aclOpExecutor** executor) {
-  const char* function = "aclnnAttentionUpdateGetWorkspaceSize";
+  const char* function = "aclnnAttentionUpdate";
   return guarded(function, [&]() -> int {
     if (workspaceSize == nullptr || executor == nullptr) return no_results(function, workspaceSize);
     const lists::Request request{lse != nullptr, localOut != nullptr, out != nullptr, tensors_of(lse), tensors_of(localOut), updateType,

@@ -11,7 +11,7 @@ aclnnStatus aclnnFlashAttentionScoreGetWorkspaceSize(
     const aclIntArray* prefixOptional, double scaleValue, double keepProb, int64_t preTokens, int64_t nextTokens, int64_t headNum,
     char* inputLayout, int64_t innerPrecise, int64_t sparseMode, const aclTensor* softmaxMaxOut, const aclTensor* softmaxSumOut,
     const aclTensor* softmaxOutOut, const aclTensor* attentionOutOut, uint64_t* workspaceSize, aclOpExecutor** executor) {
-  return phase_one({.function = "aclnnFlashAttentionScoreGetWorkspaceSize",
+  return phase_one({.function = "aclnnFlashAttentionScore",
                     .inputs = {{"query", Role::query, query}, {"key", Role::key, key}, {"value", Role::value, value},
                                {"realShiftOptional", Role::real_shift, realShiftOptional},
                                {"dropMaskOptional", Role::drop_mask, dropMaskOptional},
@@ -37,7 +37,7 @@ aclnnStatus aclnnFlashAttentionScoreV2GetWorkspaceSize(
     double keepProb, int64_t preTokens, int64_t nextTokens, int64_t headNum, char* inputLayout, int64_t innerPrecise,
     int64_t sparseMode, int64_t pseType, const aclTensor* softmaxMaxOut, const aclTensor* softmaxSumOut, const aclTensor* softmaxOutOut,
     const aclTensor* attentionOutOut, uint64_t* workspaceSize, aclOpExecutor** executor) {
-  return phase_one({.function = "aclnnFlashAttentionScoreV2GetWorkspaceSize",
+  return phase_one({.function = "aclnnFlashAttentionScoreV2",
                     .inputs = {{"query", Role::query, query}, {"key", Role::key, key}, {"value", Role::value, value},
                                {"realShiftOptional", Role::real_shift, realShiftOptional},
                                {"dropMaskOptional", Role::drop_mask, dropMaskOptional},
@@ -64,7 +64,7 @@ aclnnStatus aclnnFlashAttentionScoreV3GetWorkspaceSize(
     char* inputLayout, int64_t innerPrecise, int64_t sparseMode, int64_t pseType, const aclTensor* softmaxMaxOut,
     const aclTensor* softmaxSumOut, const aclTensor* softmaxOutOut, const aclTensor* attentionOutOut, uint64_t* workspaceSize,
     aclOpExecutor** executor) {
-  return phase_one({.function = "aclnnFlashAttentionScoreV3GetWorkspaceSize",
+  return phase_one({.function = "aclnnFlashAttentionScoreV3",
                     .inputs = {{"query", Role::query, query}, {"key", Role::key, key}, {"value", Role::value, value},
                                {"realShiftOptional", Role::real_shift, realShiftOptional},
                                {"dropMaskOptional", Role::drop_mask, dropMaskOptional},
@@ -93,7 +93,7 @@ aclnnStatus aclnnFlashAttentionScoreV4GetWorkspaceSize(
     int64_t nextTokens, int64_t headNum, char* inputLayout, int64_t innerPrecise, int64_t sparseMode, int64_t outDtype, int64_t pseType,
     char* softmaxOutLayout, int64_t seed, int64_t offset, const aclTensor* softmaxMaxOut, const aclTensor* softmaxSumOut,
     const aclTensor* softmaxOutOut, const aclTensor* attentionOutOut, uint64_t* workspaceSize, aclOpExecutor** executor) {
-  return phase_one({.function = "aclnnFlashAttentionScoreV4GetWorkspaceSize", .unified = true,
+  return phase_one({.function = "aclnnFlashAttentionScoreV4", .unified = true,
                     .inputs = {{"query", Role::query, query}, {"key", Role::key, key}, {"value", Role::value, value},
                                {"realShiftOptional", Role::real_shift, realShiftOptional},
                                {"dropMaskOptional", Role::drop_mask, dropMaskOptional},

@@ -12,7 +12,7 @@ aclnnStatus aclnnFlashAttentionScoreGradGetWorkspaceSize(
     const aclTensor* attentionInOptional, const aclIntArray* prefixOptional, double scaleValue, double keepProb, int64_t preTokens,
     int64_t nextTokens, int64_t headNum, char* inputLayout, int64_t innerPrecise, int64_t sparseMode, const aclTensor* dqOut,
     const aclTensor* dkOut, const aclTensor* dvOut, const aclTensor* dpseOut, uint64_t* workspaceSize, aclOpExecutor** executor) {
-  return phase_one({.function = "aclnnFlashAttentionScoreGradGetWorkspaceSize", .backward = true,
+  return phase_one({.function = "aclnnFlashAttentionScoreGrad", .backward = true,
                     .inputs = {{"query", Role::query, query}, {"keyIn", Role::key, keyIn}, {"value", Role::value, value},
                                {"dy", Role::dy, dy}, {"pseShiftOptional", Role::real_shift, pseShiftOptional},
                                {"dropMaskOptional", Role::drop_mask, dropMaskOptional},
@@ -42,7 +42,7 @@ aclnnStatus aclnnFlashAttentionScoreGradV2GetWorkspaceSize(
     const aclIntArray* kvStartIdxOptional, double scaleValue, double keepProb, int64_t preTokens, int64_t nextTokens, int64_t headNum,
     char* inputLayout, int64_t innerPrecise, int64_t sparseMode, int64_t pseType, const aclTensor* dqOut, const aclTensor* dkOut,
     const aclTensor* dvOut, const aclTensor* dpseOut, uint64_t* workspaceSize, aclOpExecutor** executor) {
-  return phase_one({.function = "aclnnFlashAttentionScoreGradV2GetWorkspaceSize", .backward = true,
+  return phase_one({.function = "aclnnFlashAttentionScoreGradV2", .backward = true,
                     .inputs = {{"query", Role::query, query}, {"keyIn", Role::key, keyIn}, {"value", Role::value, value},
                                {"dy", Role::dy, dy}, {"pseShiftOptional", Role::real_shift, pseShiftOptional},
                                {"dropMaskOptional", Role::drop_mask, dropMaskOptional},
@@ -73,7 +73,7 @@ aclnnStatus aclnnFlashAttentionScoreGradV3GetWorkspaceSize(
     int64_t nextTokens, int64_t headNum, char* inputLayout, int64_t innerPrecise, int64_t sparseMode, int64_t pseType,
     const aclTensor* dqOut, const aclTensor* dkOut, const aclTensor* dvOut, const aclTensor* dpseOut, const aclTensor* dsinkOut,
     uint64_t* workspaceSize, aclOpExecutor** executor) {
-  return phase_one({.function = "aclnnFlashAttentionScoreGradV3GetWorkspaceSize", .backward = true,
+  return phase_one({.function = "aclnnFlashAttentionScoreGradV3", .backward = true,
                     .inputs = {{"query", Role::query, query}, {"keyIn", Role::key, keyIn}, {"value", Role::value, value},
                                {"dy", Role::dy, dy}, {"pseShiftOptional", Role::real_shift, pseShiftOptional},
                                {"dropMaskOptional", Role::drop_mask, dropMaskOptional},
@@ -109,7 +109,7 @@ aclnnStatus aclnnFlashAttentionScoreGradV4GetWorkspaceSize(
     int64_t pseType, int64_t seed, int64_t offset, int64_t outDtype, const aclTensor* dqOut, const aclTensor* dkOut,
     const aclTensor* dvOut, const aclTensor* dqRopeOut, const aclTensor* dkRopeOut, const aclTensor* dpseOut, const aclTensor* dsinkOut,
     uint64_t* workspaceSize, aclOpExecutor** executor) {
-  return phase_one({.function = "aclnnFlashAttentionScoreGradV4GetWorkspaceSize", .backward = true, .unified = true,
+  return phase_one({.function = "aclnnFlashAttentionScoreGradV4", .backward = true, .unified = true,
                     .inputs = {{"query", Role::query, query}, {"keyIn", Role::key, keyIn}, {"value", Role::value, value},
                                {"dy", Role::dy, dy}, {"pseShiftOptional", Role::real_shift, pseShiftOptional},
                                {"dropMaskOptional", Role::drop_mask, dropMaskOptional},

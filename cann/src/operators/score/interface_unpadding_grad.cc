@@ -13,7 +13,7 @@ aclnnStatus aclnnFlashAttentionUnpaddingScoreGradGetWorkspaceSize(
     const aclIntArray* actualSeqKvLenOptional, double scaleValue, double keepProb, int64_t preTokens, int64_t nextTokens,
     int64_t headNum, char* inputLayout, int64_t innerPrecise, int64_t sparseMode, const aclTensor* dqOut, const aclTensor* dkOut,
     const aclTensor* dvOut, const aclTensor* dpseOut, uint64_t* workspaceSize, aclOpExecutor** executor) {
-  return phase_one({.function = "aclnnFlashAttentionUnpaddingScoreGradGetWorkspaceSize", .backward = true, .packed_alone = true,
+  return phase_one({.function = "aclnnFlashAttentionUnpaddingScoreGrad", .backward = true, .packed_alone = true,
                     .inputs = {{"query", Role::query, query}, {"keyIn", Role::key, keyIn}, {"value", Role::value, value},
                                {"dy", Role::dy, dy}, {"pseShiftOptional", Role::real_shift, pseShiftOptional},
                                {"dropMaskOptional", Role::drop_mask, dropMaskOptional},
@@ -44,7 +44,7 @@ aclnnStatus aclnnFlashAttentionUnpaddingScoreGradV2GetWorkspaceSize(
     double scaleValue, double keepProb, int64_t preTokens, int64_t nextTokens, int64_t headNum, char* inputLayout, int64_t innerPrecise,
     int64_t sparseMode, int64_t pseType, const aclTensor* dqOut, const aclTensor* dkOut, const aclTensor* dvOut,
     const aclTensor* dpseOut, uint64_t* workspaceSize, aclOpExecutor** executor) {
-  return phase_one({.function = "aclnnFlashAttentionUnpaddingScoreGradV2GetWorkspaceSize", .backward = true, .packed_alone = true,
+  return phase_one({.function = "aclnnFlashAttentionUnpaddingScoreGradV2", .backward = true, .packed_alone = true,
                     .inputs = {{"query", Role::query, query}, {"keyIn", Role::key, keyIn}, {"value", Role::value, value},
                                {"dy", Role::dy, dy}, {"pseShiftOptional", Role::real_shift, pseShiftOptional},
                                {"dropMaskOptional", Role::drop_mask, dropMaskOptional},
@@ -77,7 +77,7 @@ aclnnStatus aclnnFlashAttentionUnpaddingScoreGradV3GetWorkspaceSize(
     char* inputLayout, int64_t innerPrecise, int64_t sparseMode, int64_t pseType, const aclTensor* dqOut, const aclTensor* dqRopeOut,
     const aclTensor* dkOut, const aclTensor* dkRopeOut, const aclTensor* dvOut, const aclTensor* dpseOut, uint64_t* workspaceSize,
     aclOpExecutor** executor) {
-  return phase_one({.function = "aclnnFlashAttentionUnpaddingScoreGradV3GetWorkspaceSize", .backward = true, .packed_alone = true,
+  return phase_one({.function = "aclnnFlashAttentionUnpaddingScoreGradV3", .backward = true, .packed_alone = true,
                     .inputs = {{"query", Role::query, query}, {"queryRope", Role::query_rope, queryRope}, {"keyIn", Role::key, keyIn},
                                {"keyInRope", Role::key_rope, keyInRope}, {"value", Role::value, value}, {"dy", Role::dy, dy},
                                {"pseShiftOptional", Role::real_shift, pseShiftOptional},
@@ -109,7 +109,7 @@ aclnnStatus aclnnFlashAttentionUnpaddingScoreGradV4GetWorkspaceSize(
     const aclIntArray* actualSeqKvLenOptional, double scaleValue, double keepProb, int64_t preTokens, int64_t nextTokens,
     int64_t headNum, char* inputLayout, int64_t innerPrecise, int64_t sparseMode, const aclTensor* dqOut, const aclTensor* dkOut,
     const aclTensor* dvOut, const aclTensor* dpseOut, char* softmaxInLayout, uint64_t* workspaceSize, aclOpExecutor** executor) {
-  return phase_one({.function = "aclnnFlashAttentionUnpaddingScoreGradV4GetWorkspaceSize", .backward = true, .packed_alone = true,
+  return phase_one({.function = "aclnnFlashAttentionUnpaddingScoreGradV4", .backward = true, .packed_alone = true,
                     .inputs = {{"query", Role::query, query}, {"keyIn", Role::key, keyIn}, {"value", Role::value, value},
                                {"dy", Role::dy, dy}, {"pseShiftOptional", Role::real_shift, pseShiftOptional},
                                {"dropMaskOptional", Role::drop_mask, dropMaskOptional},
@@ -142,7 +142,7 @@ aclnnStatus aclnnFlashAttentionUnpaddingScoreGradV5GetWorkspaceSize(
     int64_t nextTokens, int64_t headNum, char* inputLayout, int64_t innerPrecise, int64_t sparseMode, int64_t pseType,
     char* softmaxInLayout, const aclTensor* dqOut, const aclTensor* dqRopeOut, const aclTensor* dkOut, const aclTensor* dkRopeOut,
     const aclTensor* dvOut, const aclTensor* dpseOut, const aclTensor* dsinkOut, uint64_t* workspaceSize, aclOpExecutor** executor) {
-  return phase_one({.function = "aclnnFlashAttentionUnpaddingScoreGradV5GetWorkspaceSize", .backward = true, .packed_alone = true,
+  return phase_one({.function = "aclnnFlashAttentionUnpaddingScoreGradV5", .backward = true, .packed_alone = true,
                     .inputs = {{"query", Role::query, query}, {"queryRope", Role::query_rope, queryRope}, {"keyIn", Role::key, keyIn},
                                {"keyInRope", Role::key_rope, keyInRope}, {"value", Role::value, value}, {"dy", Role::dy, dy},
                                {"pseShiftOptional", Role::real_shift, pseShiftOptional},
@@ -174,8 +174,7 @@ aclnnStatus aclnnFlashAttentionUnpaddingScoreGradV5GetMaxWorkspaceSize(
     int64_t nextTokens, int64_t headNum, char* inputLayout, int64_t innerPrecise, int64_t sparseMode, int64_t pseType,
     char* softmaxInLayout, const aclTensor* dqOut, const aclTensor* dqRopeOut, const aclTensor* dkOut, const aclTensor* dkRopeOut,
     const aclTensor* dvOut, const aclTensor* dpseOut, const aclTensor* dsinkOut, uint64_t* workspaceSize, aclOpExecutor** executor) {
-  return phase_one({.function = "aclnnFlashAttentionUnpaddingScoreGradV5GetMaxWorkspaceSize", .backward = true, .packed_alone = true,
-                    .upper_bound = true,
+  return phase_one({.function = "aclnnFlashAttentionUnpaddingScoreGradV5", .backward = true, .packed_alone = true, .upper_bound = true,
                     .inputs = {{"query", Role::query, query}, {"queryRope", Role::query_rope, queryRope}, {"keyIn", Role::key, keyIn},
                                {"keyInRope", Role::key_rope, keyInRope}, {"value", Role::value, value}, {"dy", Role::dy, dy},
                                {"pseShiftOptional", Role::real_shift, pseShiftOptional},

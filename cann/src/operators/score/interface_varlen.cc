@@ -12,7 +12,7 @@ aclnnStatus aclnnFlashAttentionVarLenScoreGetWorkspaceSize(
     double scaleValue, double keepProb, int64_t preTokens, int64_t nextTokens, int64_t headNum, char* inputLayout, int64_t innerPrecise,
     int64_t sparseMode, const aclTensor* softmaxMaxOut, const aclTensor* softmaxSumOut, const aclTensor* softmaxOutOut,
     const aclTensor* attentionOutOut, uint64_t* workspaceSize, aclOpExecutor** executor) {
-  return phase_one({.function = "aclnnFlashAttentionVarLenScoreGetWorkspaceSize", .packed_alone = true,
+  return phase_one({.function = "aclnnFlashAttentionVarLenScore", .packed_alone = true,
                     .inputs = {{"query", Role::query, query}, {"key", Role::key, key}, {"value", Role::value, value},
                                {"realShiftOptional", Role::real_shift, realShiftOptional},
                                {"dropMaskOptional", Role::drop_mask, dropMaskOptional},
@@ -39,7 +39,7 @@ aclnnStatus aclnnFlashAttentionVarLenScoreV2GetWorkspaceSize(
     int64_t nextTokens, int64_t headNum, char* inputLayout, int64_t innerPrecise, int64_t sparseMode, int64_t pseType,
     const aclTensor* softmaxMaxOut, const aclTensor* softmaxSumOut, const aclTensor* softmaxOutOut, const aclTensor* attentionOutOut,
     uint64_t* workspaceSize, aclOpExecutor** executor) {
-  return phase_one({.function = "aclnnFlashAttentionVarLenScoreV2GetWorkspaceSize", .packed_alone = true,
+  return phase_one({.function = "aclnnFlashAttentionVarLenScoreV2", .packed_alone = true,
                     .inputs = {{"query", Role::query, query}, {"key", Role::key, key}, {"value", Role::value, value},
                                {"realShiftOptional", Role::real_shift, realShiftOptional},
                                {"dropMaskOptional", Role::drop_mask, dropMaskOptional},
@@ -67,7 +67,7 @@ aclnnStatus aclnnFlashAttentionVarLenScoreV3GetWorkspaceSize(
     double scaleValue, double keepProb, int64_t preTokens, int64_t nextTokens, int64_t headNum, char* inputLayout, int64_t innerPrecise,
     int64_t sparseMode, int64_t pseType, const aclTensor* softmaxMaxOut, const aclTensor* softmaxSumOut, const aclTensor* softmaxOutOut,
     const aclTensor* attentionOutOut, uint64_t* workspaceSize, aclOpExecutor** executor) {
-  return phase_one({.function = "aclnnFlashAttentionVarLenScoreV3GetWorkspaceSize", .packed_alone = true,
+  return phase_one({.function = "aclnnFlashAttentionVarLenScoreV3", .packed_alone = true,
                     .inputs = {{"query", Role::query, query}, {"queryRope", Role::query_rope, queryRope}, {"key", Role::key, key},
                                {"keyRope", Role::key_rope, keyRope}, {"value", Role::value, value},
                                {"realShiftOptional", Role::real_shift, realShiftOptional},
@@ -95,7 +95,7 @@ aclnnStatus aclnnFlashAttentionVarLenScoreV4GetWorkspaceSize(
     double scaleValue, double keepProb, int64_t preTokens, int64_t nextTokens, int64_t headNum, char* inputLayout, int64_t innerPrecise,
     int64_t sparseMode, char* softmaxOutLayout, const aclTensor* softmaxMaxOut, const aclTensor* softmaxSumOut,
     const aclTensor* softmaxOutOut, const aclTensor* attentionOutOut, uint64_t* workspaceSize, aclOpExecutor** executor) {
-  return phase_one({.function = "aclnnFlashAttentionVarLenScoreV4GetWorkspaceSize", .packed_alone = true,
+  return phase_one({.function = "aclnnFlashAttentionVarLenScoreV4", .packed_alone = true,
                     .inputs = {{"query", Role::query, query}, {"key", Role::key, key}, {"value", Role::value, value},
                                {"realShiftOptional", Role::real_shift, realShiftOptional},
                                {"dropMaskOptional", Role::drop_mask, dropMaskOptional},
@@ -124,7 +124,7 @@ aclnnStatus aclnnFlashAttentionVarLenScoreV5GetWorkspaceSize(
     char* inputLayout, int64_t innerPrecise, int64_t sparseMode, int64_t pseType, char* softmaxOutLayout,
     const aclTensor* softmaxMaxOut, const aclTensor* softmaxSumOut, const aclTensor* softmaxOutOut, const aclTensor* attentionOutOut,
     uint64_t* workspaceSize, aclOpExecutor** executor) {
-  return phase_one({.function = "aclnnFlashAttentionVarLenScoreV5GetWorkspaceSize", .packed_alone = true,
+  return phase_one({.function = "aclnnFlashAttentionVarLenScoreV5", .packed_alone = true,
                     .inputs = {{"query", Role::query, query}, {"queryRope", Role::query_rope, queryRope}, {"key", Role::key, key},
                                {"keyRope", Role::key_rope, keyRope}, {"value", Role::value, value},
                                {"realShiftOptional", Role::real_shift, realShiftOptional},
@@ -150,7 +150,7 @@ aclnnStatus aclnnFlashAttentionVarLenScoreV5GetMaxWorkspaceSize(
     char* inputLayout, int64_t innerPrecise, int64_t sparseMode, int64_t pseType, char* softmaxOutLayout,
     const aclTensor* softmaxMaxOut, const aclTensor* softmaxSumOut, const aclTensor* softmaxOutOut, const aclTensor* attentionOutOut,
     uint64_t* workspaceSize, aclOpExecutor** executor) {
-  return phase_one({.function = "aclnnFlashAttentionVarLenScoreV5GetMaxWorkspaceSize", .packed_alone = true, .upper_bound = true,
+  return phase_one({.function = "aclnnFlashAttentionVarLenScoreV5", .packed_alone = true, .upper_bound = true,
                     .inputs = {{"query", Role::query, query}, {"queryRope", Role::query_rope, queryRope}, {"key", Role::key, key},
                                {"keyRope", Role::key_rope, keyRope}, {"value", Role::value, value},
                                {"realShiftOptional", Role::real_shift, realShiftOptional},

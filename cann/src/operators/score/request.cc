@@ -28,8 +28,8 @@ Request::Request(const Arguments& given) : given(given) {
   kv_ends = list("actualSeqKvLenOptional", given.kv_ends, dead_list);
   q_start = list("qStartIdxOptional", given.q_start, dead_list);
   kv_start = list("kvStartIdxOptional", given.kv_start, dead_list);
-  layout = attribute_text(given.input_layout);
-  softmax_layout = attribute_text(given.softmax_layout);
+  layout = read_text(given.input_layout);
+  softmax_layout = read_text(given.softmax_layout != nullptr ? given.softmax_layout : "");
 }
 
 Operands Request::operands() const {

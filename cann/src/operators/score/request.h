@@ -58,7 +58,7 @@ struct Request {
   std::vector<Slot> unused;  // dequantisation, paddingMask and the like: looked at alone for being there
   std::optional<std::vector<std::int64_t>> prefix, q_ends, kv_ends, q_start, kv_start;
   const char* dead_list = nullptr;  // the name of a list whose handle stands for nothing that lives
-  std::optional<std::string> layout, softmax_layout;  // nullopt: null or unterminated
+  std::optional<std::string> layout, softmax_layout;  // nullopt: unterminated; layout also null, softmax_layout is then ""
 
   const Slot& operator[](Role role) const { return slots[static_cast<std::size_t>(role)]; }
   Operands operands() const;

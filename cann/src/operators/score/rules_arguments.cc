@@ -114,7 +114,7 @@ std::string at_most_features(const Facts& f) { return "at most key's, " + std::t
 
 Sentence softmax_layout(const Facts& f) {
   const auto& layout = f.r.softmax_layout;
-  if (f.r.given.softmax_layout == nullptr || (layout && (layout->empty() || *layout == "same_as_input"))) return {};
+  if (layout && (layout->empty() || *layout == "same_as_input")) return {};
   return "softmaxInLayout is " + quoted(f.r.softmax_layout);
 }
 

@@ -55,9 +55,10 @@ Sentence bits(const Facts& f) {
 }
 
 Sentence softmax_layout(const Facts& f) {
-  if (f.r.softmax_layout && (f.r.softmax_layout->empty() || *f.r.softmax_layout == "same_as_input")) return {};
+  const auto& layout = f.r.softmax_layout;
+  if (f.r.given.softmax_layout != nullptr && layout && (layout->empty() || *layout == "same_as_input")) return {};
   return std::string(f.backward ? "softmaxInLayout" : "softmaxOutLayout") + " is " +
-         (f.r.softmax_layout ? "'" + *f.r.softmax_layout + "'" : "null or unterminated");
+         (layout && f.r.given.softmax_layout != nullptr ? "'" + *layout + "'" : "null or unterminated");
 }
 
 Sentence format(const Facts& f) {

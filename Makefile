@@ -28,7 +28,7 @@ MAKEFLAGS += --no-print-directory
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 QUIET := $(if $(MAKE_TERMOUT),,--quiet)
 
-SOURCES := $(shell find CMakeLists.txt pyproject.toml README.md LICENSE cmake include src bench python -type f \
+SOURCES := $(shell find CMakeLists.txt pyproject.toml README.md LICENSE cmake include src cann bench python -type f \
 	-not -name '*.pyc' 2>/dev/null)
 HAS_CMAKE := cmake --version 2>/dev/null | awk 'NR == 1 { split($$3, v, "."); exit !(v[1] > 3 || v[1] == 3 && v[2] >= 25) } END { if (!NR) exit 1 }'
 
@@ -72,6 +72,13 @@ ctest: build
 build: $(STAMPS)/requirements ## Build the C and C++ library and its tests in build/release
 	cmake --preset $(PRESET) -DFUSEDATTN_DEVELOPER=$(WERROR)
 	cmake --build --preset $(PRESET) -j $(JOBS)
+
+.PHONY: install-cann
+install-cann: $(STAMPS)/requirements ## Make PREFIX=some/folder look like CANN to the build lines of Ascend programs
+	@[ -n "$(PREFIX)" ] || { echo "Say where: make install-cann PREFIX=some/folder" >&2; exit 1; }
+	cmake --preset $(PRESET) -DFUSEDATTN_DEVELOPER=$(WERROR)
+	cmake --build --preset $(PRESET) -j $(JOBS) --target fusedattn_cann
+	$(VENV)/bin/python python/fusedattn/cann.py --build build/$(PRESET) --prefix "$(PREFIX)"
 
 .PHONY: instructions
 instructions: build ## Count instructions anew, after a change that is meant to change them (needs valgrind)

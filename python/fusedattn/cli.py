@@ -1,4 +1,4 @@
-"""cli.py: the command `fusedattn`: info, check, bench, demo."""
+"""cli.py: the command `fusedattn`: info, check, bench, demo, cann."""
 
 from __future__ import annotations
 
@@ -242,6 +242,27 @@ def demo() -> None:
     from fusedattn.demo import run
 
     raise typer.Exit(run())
+
+
+@app.command()
+def cann(
+    prefix: Annotated[
+        Path | None, typer.Option(help="The folder to make or renew; without it one in the user's cache.")
+    ] = None,
+    env: Annotated[
+        bool, typer.Option("--env", help='Print a command for the shell: eval "$(fusedattn cann --env)".')
+    ] = False,
+) -> None:
+    """A folder that build lines of Ascend programs take for CANN: headers, and the library under all its names.
+
+    It links to this installation of fusedattn, and never mixes with an installation for devices.
+    """
+    from fusedattn import cann as folder
+
+    if prefix is None and not env:
+        raise ValueError("neither --prefix nor --env is given; accepted are one of them and both")
+    made = folder.lay_out(prefix or folder.default_prefix(), folder.of_wheel(), link=True)
+    print(folder.environment(made) if env else f"source {made}/set_env.sh")
 
 
 def _bench_machine(threads: int, json_file: Path | None) -> None:

@@ -1,0 +1,5 @@
+/* The same header under the older place. */
+#ifndef ACLNNOP_LEVEL2_ACLNN_FLASH_ATTENTION_SCORE_GRAD_H_
+#define ACLNNOP_LEVEL2_ACLNN_FLASH_ATTENTION_SCORE_GRAD_H_
+#include "aclnnop/aclnn_flash_attention_score_grad.h"
+#endif

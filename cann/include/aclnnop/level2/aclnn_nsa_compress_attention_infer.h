@@ -1,0 +1,5 @@
+/* The same header under the older place. */
+#ifndef ACLNNOP_LEVEL2_ACLNN_NSA_COMPRESS_ATTENTION_INFER_H_
+#define ACLNNOP_LEVEL2_ACLNN_NSA_COMPRESS_ATTENTION_INFER_H_
+#include "aclnnop/aclnn_nsa_compress_attention_infer.h"
+#endif

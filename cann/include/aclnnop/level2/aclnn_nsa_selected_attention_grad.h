@@ -1,0 +1,5 @@
+/* The same header under the older place. */
+#ifndef ACLNNOP_LEVEL2_ACLNN_NSA_SELECTED_ATTENTION_GRAD_H_
+#define ACLNNOP_LEVEL2_ACLNN_NSA_SELECTED_ATTENTION_GRAD_H_
+#include "aclnnop/aclnn_nsa_selected_attention_grad.h"
+#endif

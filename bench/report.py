@@ -35,10 +35,10 @@ def goal_table(report: dict) -> str:
     """Every goal beside what was measured, those missed first."""
     lines = sorted(goals.judge(report, peers.OURS, peers.TORCH), key=lambda line: list(MARKS)[::-1].index(line["mark"]))
     rows = [
-        [line["goal"], line["of"].removesuffix(", %"), *(_number(line[key], line["of"]) for key in ("floor", "target", "measured")), MARKS[line["mark"]]]
+        [line["goal"], line["of"].removesuffix(", %"), *(_number(line[key], line["of"]) for key in ("floor", "target", "measured", "possible")), MARKS[line["mark"]]]
         for line in lines
     ]
-    return table(["goal", "of", "floor", "target", "measured", ""], rows)
+    return table(["goal", "of", "floor", "target", "measured", "possible", ""], rows)
 
 
 def _number(value: float | None, of: str) -> str:

@@ -209,7 +209,7 @@ def test_a_peer_that_fails_is_left_out_and_the_reason_kept():
 
 def row(name, dtype, share, direction="forward", threads=1, **seconds):
     cell = cells.parse(name, [dtype], threads)[0]
-    peers = {peer: {"seconds": value} for peer, value in seconds.items()}
+    peers = {peer: {"seconds": value, "share_percent": share / value} for peer, value in seconds.items()}
     peers["ours"] = {"seconds": 1.0, "share_percent": share, "roofline_percent": share}
     return {"name": name, "shape": list(cell.shape), "mask": cell.mask, "dtype": dtype, "direction": direction, "threads": threads, "peers": peers}
 
@@ -231,6 +231,7 @@ def test_goals_of_peers_take_the_median_and_the_best_other():
     rows = [row("1,1,4096,128", "fp32", 80.0, torch=2.0, zen=1.5, jax=9.0), row("1,4,2048,64", "fp32", 80.0, torch=3.0, zen=0.9)]
     lines = judged(rows)
     assert lines["float32 forward, uncut", goals.TORCH]["measured"] == 2.5
+    assert lines["float32 forward, uncut", goals.TORCH]["possible"] == pytest.approx(2.5 / 0.8)
     best = lines["float32 forward, uncut", goals.BEST]
     assert (best["measured"], best["worst"], best["mark"]) == (pytest.approx(1.2), 0.9, "target")
 

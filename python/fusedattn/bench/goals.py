@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from fusedattn.bench.cells import Cell, parse
@@ -131,18 +132,26 @@ def features() -> set[str]:
 def judge(report: dict, ours: str, torch: str) -> list[dict]:
     """Every goal of which something was measured, with its bounds, what was measured, and whether that suffices.
 
-    ours, torch: the names of these peers in the report. "mark" is "target", "floor" (reached) or "missed".
+    ours, torch: the names of these peers in the report. "mark" is "target", "floor" (reached) or "missed". "possible": of a
+    ratio, the one that the whole machine would give, since peers use a part of it too.
     """
     lines = []
     for goal in GOALS:
-        values = _costs(goal, report) if goal.of == COST else _values(goal, report["results"], ours, torch)
+        about = [] if goal.of == COST else _about(goal, report["results"])
+        values = _costs(goal, report) if goal.of == COST else _numbers(_value(goal.of, row, report["results"], ours, torch) for row in about)
         if values:
             floor, target = goal.bounds(report["machine"]["lane"])
-            measured = statistics.median(values) if goal.cells else statistics.geometric_mean(values)
-            lines.append({"goal": goal.name, "of": goal.of, "floor": floor, "target": target, "measured": measured,
+            middle = statistics.median if goal.cells else statistics.geometric_mean
+            possible = _numbers(_possible(goal.of, row, ours, torch) for row in about)
+            lines.append({"goal": goal.name, "of": goal.of, "floor": floor, "target": target, "measured": middle(values),
                           "worst": max(values) if goal.of == COST else min(values), "values": len(values),
-                          "mark": _mark(goal.of, measured, floor, target)})  # fmt: skip
+                          "possible": middle(possible) if possible else None,
+                          "mark": _mark(goal.of, middle(values), floor, target)})  # fmt: skip
     return lines
+
+
+def _numbers(values: Iterable[float | None]) -> list[float]:
+    return [value for value in values if value is not None]
 
 
 def _mark(of: str, measured: float, floor: float | None, target: float) -> str:
@@ -152,14 +161,12 @@ def _mark(of: str, measured: float, floor: float | None, target: float) -> str:
     return "floor" if floor is not None and reaches(floor) else "missed"
 
 
-def _values(goal: Goal, rows: list[dict], ours: str, torch: str) -> list[float]:
+def _about(goal: Goal, rows: list[dict]) -> list[dict]:
+    """The measurements that a goal is about."""
     if not goal.cells and len(rows) < SMALLEST_GRID:
         return []
     about = [row for row in rows if _is_about(goal, row)]
-    if goal.of in (STEP, BEST_STEP):
-        about = _steps(about)
-    values = [_value(goal.of, row, rows, ours, torch) for row in about]
-    return [value for value in values if value is not None]
+    return _steps(about) if goal.of in (STEP, BEST_STEP) else about
 
 
 def _is_about(goal: Goal, row: dict) -> bool:
@@ -176,9 +183,20 @@ def _value(of: str, row: dict, rows: list[dict], ours: str, torch: str) -> float
     if of == SCALED:
         alone = [r for r in rows if r["threads"] == 1 and all(r[key] == row[key] for key in ("dtype", "direction", "mask")) and r["shape"][2:] == row["shape"][2:]]
         return 100 * peers[ours]["share_percent"] / alone[0]["peers"][ours]["share_percent"] if alone else None
-    wanted = [torch] if of in (TORCH, STEP) else [name for name in peers if name not in (ours, torch)]
-    ratios = [peers[name]["seconds"] / peers[ours]["seconds"] for name in wanted if name in peers and peers[name]["seconds"]]
-    return min(ratios, default=None)
+    peer = _peer(of, row, ours, torch)
+    return peers[peer]["seconds"] / peers[ours]["seconds"] if peer else None
+
+
+def _peer(of: str, row: dict, ours: str, torch: str) -> str | None:
+    """The peer that a ratio is taken with: torch as it comes, or the fastest of the others; None if it was not timed."""
+    wanted = [torch] if of in (TORCH, STEP) else [name for name in row["peers"] if name not in (ours, torch)]
+    timed = [name for name in wanted if row["peers"].get(name, {}).get("seconds")]
+    return min(timed, key=lambda name: row["peers"][name]["seconds"], default=None)
+
+
+def _possible(of: str, row: dict, ours: str, torch: str) -> float | None:
+    peer = _peer(of, row, ours, torch) if of in (TORCH, BEST) else None
+    return 100 / row["peers"][peer]["share_percent"] if peer else None
 
 
 def _steps(rows: list[dict]) -> list[dict]:

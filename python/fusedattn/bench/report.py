@@ -40,10 +40,10 @@ def _machine_line(machine: dict, results: list[dict]) -> str:
 def _goals(lines: list[dict]) -> Table:
     table = Table(title="Goals", box=box.SIMPLE_HEAD, title_justify="left")
     for heading, justify in (("", "left"), ("of", "left"), ("floor", "right"), ("target", "right"), ("measured", "right"),
-                             ("worst", "right"), ("", "left")):  # fmt: skip
+                             ("worst", "right"), ("possible", "right"), ("", "left")):  # fmt: skip
         table.add_column(heading, justify=justify)
     for line in lines:
-        numbers = (_number(line[key], line["of"]) for key in ("floor", "target", "measured", "worst"))
+        numbers = (_number(line[key], line["of"]) for key in ("floor", "target", "measured", "worst", "possible"))
         table.add_row(escape(line["goal"]), line["of"].removesuffix(", %"), *numbers, _MARKS[line["mark"]])
     return table
 
@@ -59,7 +59,8 @@ def _verdict(lines: list[dict]) -> str:
     below = sum(line["mark"] == "missed" and line["floor"] is not None for line in lines)
     return (
         f"{count['target']} of {len(lines)} goals reach their target, {count['floor']} only their floor, {count['missed']} neither "
-        f"({below} of these have a floor). Medians where a goal is about several measurements.\n"
+        f"({below} of these have a floor). Medians where a goal is about several measurements. Possible: the ratio that the whole machine would "
+        "give, by what the peer uses of it.\n"
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import math
 from collections.abc import Callable
 from typing import NamedTuple
@@ -153,6 +153,9 @@ def check_tensors(form: str, **given) -> None:
     first_name, first = next(iter(given.items()))
     rank = form.count(",") + 1
     for name, tensor in given.items():
+        if type(tensor) is torch.Tensor and tensor.is_cpu and tensor.layout is torch.strided:
+            if tensor.dim() == rank and tensor.dtype is first.dtype and tensor.dtype in DTYPES:
+                continue
         if not _is_dense(tensor) or tensor.dtype not in DTYPES or tensor.device.type != "cpu":
             refuse(name, tensor, _NUMBERS)
         if tensor.dim() != rank:
@@ -161,30 +164,36 @@ def check_tensors(form: str, **given) -> None:
             refuse(name, tensor, f"{first_name}'s dtype, {first.dtype}")
 
 
-@contextlib.contextmanager
-def named(function: str):
+class named:
     """Failures within it begin with the function's name and are RuntimeErrors, as those of the original."""
-    try:
-        yield
-    except (Refused, ValueError, TypeError, NotImplementedError) as failure:
-        raise RuntimeError(f"{function}: {failure}") from None
+
+    def __init__(self, function: str):
+        self.function = function
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, failure, trace):
+        if failure is not None and isinstance(failure, (Refused, ValueError, TypeError, NotImplementedError)):
+            raise RuntimeError(f"{self.function}: {failure}") from None
+        return False
 
 
 class Asked(NamedTuple):
-    """What a call asks for besides its tensors. edges: (left, right) columns, None for no bound."""
+    """What a call asks for besides its tensors. edges: (left, right) columns, None for no bound; mask: the same."""
 
     scale: float | None = None
     edges: tuple[int | None, int | None] = (None, None)
+    mask: fusedattn.Mask | None = None
     softcap: float = 0.0
-    slopes: torch.Tensor | None = None
     dropout_p: float = 0.0
+    slopes: torch.Tensor | None = None
     sink: torch.Tensor | None = None
 
     def attend(self, q, k, v, **more):
         """fusedattn.attention of what is asked, the diagonal ending at the last row and column."""
-        mask = None if self.edges == (None, None) else fusedattn.window(*self.edges)
         return fusedattn.attention(
-            q, k, v, mask=mask, alibi=self.slopes, softcap=self.softcap, sink=self.sink, scale=self.scale,
+            q, k, v, mask=self.mask, alibi=self.slopes, softcap=self.softcap, sink=self.sink, scale=self.scale,
             dropout_p=self.dropout_p, **more,
         )  # fmt: skip
 
@@ -205,14 +214,27 @@ class Asked(NamedTuple):
 
 def read(dropout_p, softmax_scale, causal, window_size, softcap, alibi_slopes, learnable_sink=None) -> Asked:
     """What a call asks for, held to the rules."""
-    check(
-        dropout_p=dropout_p, softmax_scale=softmax_scale, window_size=window_size, softcap=softcap,
-        alibi_slopes=alibi_slopes, learnable_sink=learnable_sink,
-    )  # fmt: skip
-    left, right = (None if edge < 0 else int(edge) for edge in window_size)
-    edges = (left, 0 if causal else right)
-    sink = None if learnable_sink is None else learnable_sink.float()
-    return Asked(softmax_scale, edges, max(float(softcap), 0.0), alibi_slopes, float(dropout_p), sink)
+    if not _is_window(window_size):
+        check(window_size=window_size)
+    numbers = dropout_p, softmax_scale, bool(causal), int(window_size[0]), int(window_size[1]), softcap
+    try:
+        asked = _numbers(*numbers) if torch.compiler.is_compiling() else _numbers_once(*numbers)
+    except TypeError:  # of what cannot be hashed
+        asked = _numbers(*numbers)
+    if alibi_slopes is None and learnable_sink is None:
+        return asked
+    check(alibi_slopes=alibi_slopes, learnable_sink=learnable_sink)
+    return asked._replace(slopes=alibi_slopes, sink=None if learnable_sink is None else learnable_sink.float())
+
+
+def _numbers(dropout_p, softmax_scale, causal: bool, left: int, right: int, softcap) -> Asked:
+    check(dropout_p=dropout_p, softmax_scale=softmax_scale, softcap=softcap)
+    edges = (None if left < 0 else left, 0 if causal else None if right < 0 else right)
+    mask = None if edges == (None, None) else fusedattn.window(*edges)
+    return Asked(softmax_scale, edges, mask, max(float(softcap), 0.0), float(dropout_p))
+
+
+_numbers_once = functools.lru_cache(maxsize=256, typed=True)(_numbers)  # calls repeat, and this takes 6 µs
 
 
 def log_sum_exp(row_max, row_sum):

@@ -95,15 +95,11 @@ def run(q, k, v, cache: Cache, rotary: Rotary, asked: Asked):
         if not 0 <= pad <= cache.capacity():
             refuse_element("cache_leftpad", pad, f"0 to {cache.capacity()}, the rows of the cache")
     with torch.no_grad():
-        starts = torch.tensor(lengths, dtype=torch.int64).unsqueeze(1)
-        positions = starts + torch.arange(new)
-        if rotary.cos is not None:
-            first = starts if rotary.starts is None else rotary.starts.long().unsqueeze(1)
-            k = rotate_at(k, rotary.cos, rotary.sin, first + torch.arange(new), rotary.interleaved)
-            steps = torch.arange(q.shape[1]) * _is_local(asked, cache.capacity())
-            q = rotate_at(q, rotary.cos, rotary.sin, first + steps, rotary.interleaved)
-        if new:
-            cache.write(k, v, places, positions)
+        if k is not None:
+            starts = torch.tensor(lengths).unsqueeze(1)
+            if rotary.cos is not None:
+                q, k = _rotated(q, k, rotary, starts, _is_local(asked, cache.capacity()))
+            cache.write(k, v, places, starts + torch.arange(new))
         spans = [(pad, max(pad, length + new)) for pad, length in zip(pads, lengths)]
         return attend_batch(asked, q, Keys(cache.k, cache.v, spans, places, cache.table))
 
@@ -126,6 +122,17 @@ def _check_new(k, v, q, cache: Cache, rotary: Rotary) -> int:
         if rows.shape != wanted:
             refuse(name, rows, f"{wanted}, as q, k and the cache have it")
     return k.shape[1]
+
+
+def _rotated(q, k, rotary: Rotary, starts, local: bool):
+    """q and k, k at its positions, q at the same if local, else all of it at the first."""
+    first = starts if rotary.starts is None else rotary.starts.long().unsqueeze(1)
+    steps = torch.arange(q.shape[1]) * local
+    angles = rotary.cos, rotary.sin
+    return (
+        rotate_at(q, *angles, first + steps, rotary.interleaved),
+        rotate_at(k, *angles, first + torch.arange(k.shape[1]), rotary.interleaved),
+    )
 
 
 def _is_local(asked: Asked, capacity: int) -> bool:

@@ -6,7 +6,7 @@ import torch
 
 from fusedattn import ops  # noqa: F401  (defines torch.ops.fusedattn)
 from fusedattn.extras import Extras
-from fusedattn.mask import Mask, window
+from fusedattn.mask import Mask
 from fusedattn.problem import Terms
 
 from .arguments import Asked, check, check_like, refuse
@@ -32,7 +32,7 @@ def run(asked: Asked, dout, saved, into, rng_state, cu_seqlens=(None, None)):
     row_max = lse.masked_fill(unseen, _LIMITS.min)
     row_sum = torch.ones_like(row_max).masked_fill(unseen, _LIMITS.max)
     layout = "TND" if packed else "BSND"
-    mask = Mask() if asked.edges == (None, None) else window(*asked.edges)
+    mask = asked.mask or Mask()
     terms = Terms.of(layout, q.shape[-1] ** -0.5 if asked.scale is None else float(asked.scale), mask)
     extras = Extras(
         slopes=asked.slopes, keep_prob=1.0 - asked.dropout_p, softcap=asked.softcap,

@@ -90,7 +90,10 @@ def attend_packed(asked: Asked, q, spans: list[tuple[int, int]], keys: Keys):
     else:
         sequences = [b for *_, b in ordered]
         parts = [_attend_with_gaps(asked, q, spans, keys, ordered)] if ordered else []
-    rows = torch.tensor([row for b in sequences for row in range(*spans[b])], dtype=torch.int64)
+    rows = [row for b in sequences for row in range(*spans[b])]
+    if len(parts) == 1 and rows == list(range(len(q))):  # nothing to be moved
+        return parts[0]
+    rows = torch.tensor(rows, dtype=torch.int64)
     out = q.new_zeros(*q.shape[:2], keys.v.shape[-1])
     lse = torch.full((q.shape[1], len(q)), float("inf"))
     if not parts:
@@ -111,7 +114,10 @@ def _attend_with_gaps(asked: Asked, q, spans, keys: Keys, ordered):
         slopes += [b, b]
     if asked.slopes is not None and asked.slopes.dim() == 2:
         asked = asked._replace(slopes=asked.slopes[slopes])
-    rows = torch.cat([q[slice(*spans[b])] for *_, b in ordered])
+    if [b for *_, b in ordered] == list(range(len(spans))) and q_ends[-1] == len(q):
+        rows = q
+    else:
+        rows = torch.cat([q[slice(*spans[b])] for *_, b in ordered])
     k, v = (t.flatten(0, 1) for t in (keys.k, keys.v))
     lengths = dict(cu_seqlens_q=q_ends, cu_seqlens_k=k_ends)
     out, *statistics = asked.attend(rows, k, v, layout="TND", return_stats=True, **lengths)

@@ -12,6 +12,7 @@ torch = pytest.importorskip("torch")
 
 from torch.nn import functional as F  # noqa: E402
 from torch.nn.attention import SDPBackend, sdpa_kernel  # noqa: E402
+from torch.overrides import TorchFunctionMode  # noqa: E402
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 
 import fusedattn  # noqa: E402
@@ -268,7 +269,10 @@ def test_compiled_graphs_run_on_us(case, backend, runs):
     shape, mask = COMPILED[case]
     given = [torch.randn(shape, requires_grad=True) for _ in range(3)] + [mask and mask()]
     compiled = torch.compile(
-        lambda q, k, v, m: F.scaled_dot_product_attention(q, k, v, m), backend=backend, fullgraph=True
+        lambda q, k, v, m: F.scaled_dot_product_attention(q, k, v, m),
+        backend=backend,
+        fullgraph=True,
+        dynamic=case != "plain",
     )
     with fusedattn.accelerated():
         close(results(compiled, given), exactly(given), 1e-5)
@@ -424,6 +428,14 @@ class Recording(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
+class Watching(TorchFunctionMode):
+    """What function was called inside."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        self.seen = func
+        return func(*args, **(kwargs or {}))
+
+
 def test_onlookers_see_torchs_own_function(monkeypatch, capsys):
     monkeypatch.setattr(sdpa_entry, "verbose", lambda: True)
     given = [torch.randn(2, 4, 6, 8) for _ in range(3)]
@@ -434,8 +446,13 @@ def test_onlookers_see_torchs_own_function(monkeypatch, capsys):
         assert recording.names == ["aten::_scaled_dot_product_flash_attention_for_cpu"]
         torch.testing.assert_close(torch.vmap(F.scaled_dot_product_attention)(*given), expected)
         gradient = torch.func.grad(lambda q: F.scaled_dot_product_attention(q, *given[1:]).sum())(given[0])
+        capsys.readouterr()
         with torch.device("cpu"):
             torch.testing.assert_close(F.scaled_dot_product_attention(*given), expected)
+        assert capsys.readouterr().err == ""
+        with Watching() as mode:
+            F.scaled_dot_product_attention(*given)
+        assert mode.seen is TORCHS_OWN
         with sdpa_kernel(SDPBackend.MATH):
             assert torch.equal(F.scaled_dot_product_attention(*given), TORCHS_OWN(*given))
         assert "flash attention is switched off" in capsys.readouterr().err

@@ -117,6 +117,25 @@ def test_a_torch_with_other_operators_is_refused(monkeypatch):
         fusedattn.accelerate_torch()
 
 
+def test_a_torch_that_does_not_give_its_kernels_is_refused(monkeypatch):
+    monkeypatch.delattr(torch.library, "get_kernel")
+    with pytest.raises(RuntimeError, match="accepted is torch 2.13"):
+        fusedattn.accelerate_torch()
+
+
+def test_a_failure_half_way_leaves_torch_as_it_was(monkeypatch):
+    known = sdpa_kernels.kernels
+
+    def one_too_many(tell):
+        return known(tell) | {"aten::no_such_operator": None}
+
+    monkeypatch.setattr(sdpa_kernels, "kernels", one_too_many)
+    with pytest.raises(RuntimeError, match="no_such_operator"):
+        fusedattn.accelerate_torch()
+    monkeypatch.undo()
+    fusedattn.accelerate_torch().undo()
+
+
 def test_importing_stays_cheap():
     program = (
         "import sys, fusedattn; assert 'torch' not in sys.modules and fusedattn.accelerate_torch;"

@@ -77,11 +77,15 @@ class _Installation:
         _check_operators(sdpa_kernels.SCHEMAS)
         self._functional, self.on = torch.nn.functional, True
         self._original = torch.nn.functional.scaled_dot_product_attention
-        self._kernels = sdpa_kernels.kernels(sdpa_entry.tell)
+        kernels = sdpa_kernels.kernels(sdpa_entry.tell)
         self._library = torch.library.Library("aten", "IMPL")
-        with _quiet_override(self._kernels):
-            for name, kernel in self._kernels.items():
-                self._library.impl(name.removeprefix("aten::"), kernel, "CPU", allow_override=True)
+        try:
+            with _quiet_override(kernels):
+                for name, kernel in kernels.items():
+                    self._library.impl(name.removeprefix("aten::"), kernel, "CPU", allow_override=True)
+        except BaseException:
+            self._library._destroy()
+            raise
         self._entry = sdpa_entry.entry(self._original, self)
         self._scripted = torch.jit._builtins._get_builtin_table()
         self._scripted[id(self._entry)] = "aten::scaled_dot_product_attention"
@@ -100,6 +104,11 @@ def _check_operators(schemas) -> None:
     """Refuses a torch whose operators take other arguments."""
     import torch
 
+    if not hasattr(torch.library, "get_kernel"):
+        raise RuntimeError(
+            f"torch {torch.__version__} has no torch.library.get_kernel, without which its kernels cannot be"
+            " kept; accepted is torch 2.13"
+        )
     known = {schema.name: str(schema) for schema in torch._C._jit_get_all_schemas()}
     for name, wanted in schemas.items():
         if known.get(name) != wanted:

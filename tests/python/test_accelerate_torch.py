@@ -1,9 +1,6 @@
-"""accelerate_torch(): who calls torch's attention runs on fusedattn, and gets torch's own back on undo."""
+"""accelerate_torch(): who calls torch's attention runs on fusedattn, forward and backward."""
 
 import copy
-import subprocess
-import sys
-import threading
 import warnings
 
 import pytest
@@ -11,82 +8,19 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from torch.nn import functional as F  # noqa: E402
-from torch.nn.attention import SDPBackend, sdpa_kernel  # noqa: E402
-from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
+from accelerated_calls import (  # noqa: E402, F401
+    OPERATORS,
+    TOLERANCE,
+    TORCHS_OWN,
+    close,
+    exactly,
+    results,
+    counted_runs,
+    tensor,
+    torch_is_left_as_it_was,
+)
 
 import fusedattn  # noqa: E402
-from fusedattn import tensors  # noqa: E402
-from fusedattn.like import sdpa_entry, sdpa_kernels  # noqa: E402
-
-TORCHS_OWN = F.scaled_dot_product_attention  # ends in the dispatcher, as C++ callers do
-OPERATORS = (sdpa_kernels.FORWARD, sdpa_kernels.BACKWARD, "aten::scaled_dot_product_attention")
-TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 4e-2, torch.float16: 5e-3}
-
-
-@pytest.fixture(autouse=True)
-def torch_is_left_as_it_was():
-    before = state()
-    yield
-    assert state() == before
-
-
-def state() -> list:
-    """All that an acceleration changes in torch."""
-    kernels = [torch._C._dispatch_dump(name) + torch._C._dispatch_dump_table(name) for name in OPERATORS]
-    impls = [key for key in torch.library._impls if "scaled_dot" in key]
-    return [*kernels, F.scaled_dot_product_attention, impls, torch.is_warn_always_enabled()]
-
-
-@pytest.fixture
-def runs(monkeypatch):
-    """How often the library has run: {"forward": n, "backward": n}."""
-    counts = {"forward": 0, "backward": 0}
-
-    def counting(name, function):
-        def counted(*given, **words):
-            counts[name] += 1
-            return function(*given, **words)
-
-        return counted
-
-    for name in counts:
-        monkeypatch.setattr(tensors, name, counting(name, getattr(tensors, name)))
-    return counts
-
-
-def tensor(*shape, order="BNSD", dtype=torch.float32):
-    """Random, [B,N,S,D], as it lies in memory when it was made in this order."""
-    axes = ["BNSD".index(letter) for letter in order]
-    back = [axes.index(axis) for axis in range(4)]
-    made = torch.randn([shape[axis] for axis in axes]).to(dtype)
-    return made.permute(back).requires_grad_()
-
-
-def results(attend, given, *words, **more):
-    """The output and gradients of all that requires them."""
-    out = attend(*given, *words, **more)
-    leaves = [value for value in given if isinstance(value, torch.Tensor) and value.requires_grad]
-    torch.manual_seed(3)
-    d_out = torch.randn(out.shape, dtype=torch.float64)
-    return [out, *torch.autograd.grad(out, leaves, d_out.to(out.dtype))]
-
-
-def exactly(given, **more):
-    """The same by torch's math, in float64."""
-    doubled = [
-        v.detach().double().requires_grad_(v.requires_grad) if v is not None and v.is_floating_point() else v
-        for v in given
-    ]
-    with sdpa_kernel(SDPBackend.MATH):
-        return results(TORCHS_OWN, doubled, **more)
-
-
-def close(found, wanted, tolerance):
-    for a, b in zip(found, wanted, strict=True):
-        torch.testing.assert_close(
-            a.double(), b.double(), atol=tolerance * max(1, b.abs().max().item()), rtol=0
-        )
-
 
 MASKS = {
     "none": (lambda: None, {}),
@@ -268,7 +202,10 @@ def test_compiled_graphs_run_on_us(case, backend, runs):
     shape, mask = COMPILED[case]
     given = [torch.randn(shape, requires_grad=True) for _ in range(3)] + [mask and mask()]
     compiled = torch.compile(
-        lambda q, k, v, m: F.scaled_dot_product_attention(q, k, v, m), backend=backend, fullgraph=True
+        lambda q, k, v, m: F.scaled_dot_product_attention(q, k, v, m),
+        backend=backend,
+        fullgraph=True,
+        dynamic=case != "plain",
     )
     with fusedattn.accelerated():
         close(results(compiled, given), exactly(given), 1e-5)
@@ -301,222 +238,3 @@ def test_scripts_and_traces_run_on_us(runs):
         for function in (scripted, traced):
             torch.testing.assert_close(function(*given), TORCHS_OWN(*given))
         assert runs["forward"] == before + 4
-
-
-def test_handles_nest_and_undo_once_each():
-    scripted = dict(torch.jit._builtins._get_builtin_table())
-    one, two = fusedattn.accelerate_torch(), fusedattn.accelerate_torch()
-    entry = F.scaled_dot_product_attention
-    assert entry is not TORCHS_OWN and "runs on fusedattn" in repr(one)
-    one.undo()
-    one.undo()
-    assert F.scaled_dot_product_attention is entry and "as before" in repr(one)
-    with fusedattn.accelerated() as three:
-        two.undo()
-        assert F.scaled_dot_product_attention is entry and "runs" in repr(three)
-    assert F.scaled_dot_product_attention is TORCHS_OWN
-    assert torch.jit._builtins._get_builtin_table() == scripted
-
-    @fusedattn.accelerated()
-    def decorated():
-        return F.scaled_dot_product_attention
-
-    assert decorated() is not TORCHS_OWN and decorated() is not TORCHS_OWN
-
-
-def test_an_error_inside_a_block_undoes_it():
-    with pytest.raises(ZeroDivisionError), fusedattn.accelerated():
-        raise ZeroDivisionError
-    assert F.scaled_dot_product_attention is TORCHS_OWN
-
-
-def test_an_entry_that_was_kept_is_torchs_function_after_undo(runs):
-    with fusedattn.accelerated():
-        kept = F.scaled_dot_product_attention
-    given = [torch.randn(2, 3, 4, 8) for _ in range(3)]
-    assert torch.equal(kept(*given), TORCHS_OWN(*given)) and runs["forward"] == 0
-
-
-def test_a_wrapper_put_around_ours_stays_and_works(runs):
-    handle = fusedattn.accelerate_torch()
-    inner = F.scaled_dot_product_attention
-    wrapper = F.scaled_dot_product_attention = lambda *given, **words: inner(*given, **words) + 0
-    try:
-        handle.undo()
-        assert F.scaled_dot_product_attention is wrapper
-        given = [torch.randn(2, 3, 4, 8) for _ in range(3)]
-        torch.testing.assert_close(F.scaled_dot_product_attention(*given), TORCHS_OWN(*given), atol=0, rtol=0)
-        with fusedattn.accelerated():
-            assert F.scaled_dot_product_attention(*given).shape == given[0].shape
-        assert F.scaled_dot_product_attention is wrapper and runs["forward"] == 1
-    finally:
-        F.scaled_dot_product_attention = TORCHS_OWN
-
-
-def test_threads_accelerate_and_undo_at_once():
-    given = [torch.randn(1, 2, 4, 8) for _ in range(3)]
-    expected, wrong = TORCHS_OWN(*given), []
-
-    def work():
-        for _ in range(10):
-            with fusedattn.accelerated():
-                found = F.scaled_dot_product_attention(*given)
-            if not torch.allclose(found, expected, atol=1e-5):
-                wrong.append(found)
-
-    threads = [threading.Thread(target=work) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert wrong == []
-
-
-def nested():
-    return torch.nested.nested_tensor([torch.randn(2, 4, 8), torch.randn(2, 3, 8)])
-
-
-def jagged():
-    parts = [torch.randn(4, 2, 8), torch.randn(3, 2, 8)]
-    return torch.nested.nested_tensor(parts, layout=torch.jagged).transpose(1, 2)
-
-
-def dense(*shape, **more):
-    return lambda: torch.randn(shape or (2, 2, 4, 8), **more)
-
-
-LEFT = {  # how a call is made, and why torch's own function answers it
-    "float64": (dense(dtype=torch.float64), {}, "query has dtype torch.float64; accepted are torch.float32"),
-    "features": (dense(1, 1, 2, 1600), {}, "query has 1600 features; accepted are 1 to 1536"),
-    "meta": (dense(device="meta"), {}, "a device, mode, tracer or transform"),
-    "nested": (nested, {}, "query is a nested tensor; accepted is torch.strided"),
-    "jagged": (jagged, {}, "a subclass of Tensor or a TorchFunctionMode"),
-    "infinite scale": (dense(), {"scale": float("inf")}, "scale is inf; accepted are finite"),
-}
-
-
-@pytest.mark.parametrize("case", LEFT)
-@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
-def test_what_is_not_covered_is_torchs_and_verbose_says_why(case, runs, monkeypatch, capsys):
-    make, more, reason = LEFT[case]
-    monkeypatch.setattr(sdpa_entry, "verbose", lambda: True)
-    given = [make() for _ in range(3)]
-    expected = TORCHS_OWN(*given, **more)
-    with fusedattn.accelerated():
-        found = F.scaled_dot_product_attention(*given, **more)
-    said = capsys.readouterr().err
-    assert "fusedattn,torch,scaled_dot_product_attention," in said and reason in said
-    if case not in ("meta", "jagged", "nested"):
-        torch.testing.assert_close(found, expected, atol=0, rtol=0, equal_nan=True)
-        assert runs["forward"] == 0
-    assert type(found) is type(expected)
-
-
-class Recording(TorchDispatchMode):
-    """The names of the operators that run inside."""
-
-    def __init__(self):
-        super().__init__()
-        self.names = []
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        self.names.append(func.name())
-        return func(*args, **(kwargs or {}))
-
-
-def test_onlookers_see_torchs_own_function(monkeypatch, capsys):
-    monkeypatch.setattr(sdpa_entry, "verbose", lambda: True)
-    given = [torch.randn(2, 4, 6, 8) for _ in range(3)]
-    expected = TORCHS_OWN(*given)
-    with fusedattn.accelerated():
-        with Recording() as recording:
-            F.scaled_dot_product_attention(*given)
-        assert recording.names == ["aten::_scaled_dot_product_flash_attention_for_cpu"]
-        torch.testing.assert_close(torch.vmap(F.scaled_dot_product_attention)(*given), expected)
-        gradient = torch.func.grad(lambda q: F.scaled_dot_product_attention(q, *given[1:]).sum())(given[0])
-        with torch.device("cpu"):
-            torch.testing.assert_close(F.scaled_dot_product_attention(*given), expected)
-        with sdpa_kernel(SDPBackend.MATH):
-            assert torch.equal(F.scaled_dot_product_attention(*given), TORCHS_OWN(*given))
-        assert "flash attention is switched off" in capsys.readouterr().err
-    torch.testing.assert_close(gradient, torch.func.grad(lambda q: TORCHS_OWN(q, *given[1:]).sum())(given[0]))
-
-
-def test_errors_are_torchs():
-    query = torch.randn(2, 2, 4, 8)
-    with fusedattn.accelerated():
-        for given, words in (((query, query), {}), ((query, query, [1]), {}), ((query,) * 3, {"other": 1})):
-            with pytest.raises(TypeError):
-                F.scaled_dot_product_attention(*given, **words)
-        with pytest.raises(RuntimeError, match="dropout probability"):
-            F.scaled_dot_product_attention(query, query, query, dropout_p=1.5)
-        with pytest.raises(RuntimeError, match="attn_mask should not be set"):
-            F.scaled_dot_product_attention(query, query, query, query[0, ..., :4] > 0, is_causal=True)
-
-
-def test_a_mask_with_is_causal_is_both_as_in_torchs_kernel(runs):
-    given = [tensor(2, 2, 4, 8) for _ in range(3)] + [torch.randn(4, 4)]
-    expected = results(TORCHS_OWN, given, is_causal=True)
-    with fusedattn.accelerated():
-        close(results(F.scaled_dot_product_attention, given, is_causal=True), expected, 1e-5)
-    assert runs == {"forward": 1, "backward": 1}
-
-
-@pytest.mark.filterwarnings("ignore:Lower right causal bias")
-def test_torchs_causal_bias_keeps_its_meaning(runs):
-    from torch.nn.attention.bias import causal_lower_right
-
-    for dtype in (torch.float32, torch.float64):
-        given = [tensor(2, 2, rows, 8, dtype=dtype) for rows in (3, 5, 5)] + [causal_lower_right(3, 5)]
-        expected = results(F.scaled_dot_product_attention, given)
-        with fusedattn.accelerated():
-            close(results(F.scaled_dot_product_attention, given), expected, 1e-5)
-            with pytest.raises(ValueError, match="CausalBias should not be used with causal=True"):
-                F.scaled_dot_product_attention(*given, is_causal=True)
-    assert runs == {"forward": 1, "backward": 1}
-
-
-def test_float64_is_torchs_on_the_dispatcher_too(runs):
-    given = [tensor(2, 2, 4, 8, dtype=torch.float64) for _ in range(3)]
-    expected = results(TORCHS_OWN, given)
-    with fusedattn.accelerated():
-        found = results(TORCHS_OWN, given)
-    assert all(torch.equal(a, b) for a, b in zip(found, expected)) and runs["forward"] == 0
-
-
-def test_nothing_is_warned_of_unless_another_package_was_there_first():
-    name = sdpa_kernels.FORWARD.removeprefix("aten::")
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        fusedattn.accelerate_torch().undo()
-    other = torch.library.Library("aten", "IMPL")
-    try:
-        with warnings.catch_warnings(record=True) as theirs:
-            warnings.simplefilter("always")
-            other.impl(name, lambda query, *_, **__: (query + 1, query[..., 0]), "CPU", allow_override=True)
-        assert len(theirs) <= 1  # torch's own, once a process
-        with pytest.warns(UserWarning, match="has been replaced before"):
-            handle = fusedattn.accelerate_torch()
-        query = torch.zeros(1, 1, 2, 4)
-        assert not TORCHS_OWN(query, query, query).any()
-        assert (TORCHS_OWN(*(query.double(),) * 3) == 1).all()  # what we leave is theirs
-        handle.undo()
-        assert (TORCHS_OWN(query, query, query) == 1).all()
-    finally:
-        other._destroy()
-
-
-def test_a_torch_with_other_operators_is_refused(monkeypatch):
-    monkeypatch.setitem(sdpa_kernels.SCHEMAS, sdpa_kernels.FORWARD, "something else")
-    with pytest.raises(RuntimeError, match="accepted is torch 2.13's something else"):
-        fusedattn.accelerate_torch()
-
-
-def test_importing_stays_cheap():
-    program = (
-        "import sys, fusedattn; assert 'torch' not in sys.modules and fusedattn.accelerate_torch;"
-        "import torch; before = set(sys.modules); import fusedattn.like.sdpa; fusedattn.accelerate_torch();"
-        "new = {name.partition('.')[0] for name in set(sys.modules) - before};"
-        "assert new <= {'fusedattn', 'ctypes', '_ctypes'} | set(sys.stdlib_module_names), new"
-    )
-    subprocess.run([sys.executable, "-W", "error", "-c", program], check=True)

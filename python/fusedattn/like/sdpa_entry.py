@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 import torch
-from torch.overrides import handle_torch_function, has_torch_function
+from torch.overrides import _get_current_function_mode_stack, handle_torch_function, has_torch_function
 
 from ..ops import is_ordinary, nobody_looks_on
 from ..problem import verbose
@@ -68,14 +68,22 @@ def _onlooker(call: Call) -> str | None:
         return "forward-mode derivatives may be asked for"
     if causal_variant(mask) is not None:
         mask = None
-    if torch._C._len_torch_function_stack() == 0 and nobody_looks_on(query, key, value):
-        if mask is None or is_ordinary(mask):
-            return None
+    if nobody_looks_on(query, key, value) and (mask is None or is_ordinary(mask)) and not _modes():
+        return None
     if has_torch_function((query, key, value, mask)):
         return "a subclass of Tensor or a TorchFunctionMode takes the call"
     if not all(isinstance(given, torch.Tensor) for given in (query, key, value)):
         return None  # refusal() says it better
     return "a device, mode, tracer or transform that only torch's function knows"
+
+
+def _modes() -> bool:
+    """Whether a TorchFunctionMode takes calls: any but that of torch.device and torch.set_default_device."""
+    if torch._C._len_torch_function_stack() == 0:
+        return False
+    from torch.utils._device import DeviceContext
+
+    return any(type(mode) is not DeviceContext for mode in _get_current_function_mode_stack())
 
 
 def _transform() -> str | None:

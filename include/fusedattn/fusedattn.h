@@ -137,7 +137,8 @@ typedef struct fusedattn_stats {
 typedef struct fusedattn_problem {
   size_t struct_size; /* sizeof(fusedattn_problem); set by fusedattn_problem_init */
   int32_t dtype;      /* of q, k, v, out and all gradients */
-  int32_t reserved;
+  int32_t foreign_stats; /* backward: 1: stats need not be those of these scores: exp(x - max) / sum is taken as it stands, even where */
+                         /* x is above max. 0: it is at most 1 / sum, whatever the rounding of max and of x */
   int64_t batch;    /* sequences */
   int64_t q_heads;  /* a multiple of kv_heads */
   int64_t kv_heads;

@@ -284,6 +284,13 @@ FUSEDATTN_API fusedattn_status fusedattn_nsa_compress_forward(const fusedattn_ns
 FUSEDATTN_API fusedattn_status fusedattn_nsa_compress_backward(const fusedattn_nsa_compress_problem* problem,
                                                                const fusedattn_options* options);
 
+/* The same in memory of the caller: bytes of scratch that a compression needs, and the compression in at least as many, 64-byte
+ * aligned. direction: FUSEDATTN_FORWARD or FUSEDATTN_BACKWARD. */
+FUSEDATTN_API fusedattn_status fusedattn_nsa_compress_workspace(const fusedattn_nsa_compress_problem* problem, int32_t direction,
+                                                                const fusedattn_options* options, size_t* bytes);
+FUSEDATTN_API fusedattn_status fusedattn_nsa_compress_run(const fusedattn_nsa_compress_problem* problem, int32_t direction,
+                                                          const fusedattn_options* options, void* workspace, size_t workspace_bytes);
+
 /* The lanes built into this library, best first. fusedattn_lane_refusal is "" for a lane this machine runs, else why not. */
 FUSEDATTN_API int32_t fusedattn_lane_count(void);
 FUSEDATTN_API const char* fusedattn_lane_name(int32_t index);

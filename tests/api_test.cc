@@ -30,6 +30,7 @@ struct Refusal {
 const std::vector<Refusal>& refusals() {
   static const std::vector<Refusal> all{
       {[](Call& c) { c.problem.struct_size = 12; }, "struct_size", "12"},
+      {[](Call& c) { c.problem.foreign_stats = 2; }, "foreign_stats", "2"},
       {[](Call& c) { c.problem.dtype = 77; }, "dtype", "77"},
       {[](Call& c) { c.problem.dtype = -1; }, "dtype", "-1"},
       {[](Call& c) { c.problem.batch = -2; }, "batch", "-2"},

@@ -1,5 +1,6 @@
 // reference_test.cc: the reference itself. Gradients against finite differences, identities of softmax, laws of merge.
 #include "golden.h"
+#include "plan/area.h"
 #include "reference/merge.h"
 #include "term_cases.h"
 
@@ -172,6 +173,23 @@ TEST(visible_area_counts_what_is_seen) {
     }
     CHECK_EQ(area, visible_area(c));
   }
+}
+
+// The closed form of the plan against the intervals of the rows.
+TEST(areas_of_bands_and_prefixes) {
+  using fusedattn::Range;
+  constexpr int64_t kAll = fusedattn::kUnbounded;
+  for (const int64_t kv_len : {0, 1, 7, 20})
+    for (const int64_t left : {kAll, int64_t{25}, int64_t{4}, int64_t{0}, int64_t{-2}, int64_t{-30}})
+      for (const int64_t right : {kAll, int64_t{25}, int64_t{3}, int64_t{0}, int64_t{-1}, int64_t{-30}})
+        for (const int64_t prefix : {0, 1, 5, 40})
+          for (const Range rows : {Range{0, 13}, Range{3, 4}, Range{5, 31}, Range{2, 2}}) {
+            if (prefix > 0 && left != kAll) continue;
+            const fusedattn::Sight sight{{left, right}, prefix};
+            int64_t area = 0;
+            for (int64_t i = rows.begin; i < rows.end; ++i) area += std::max<int64_t>(0, sight.columns({i, i + 1}, kv_len).size());
+            CHECK_EQ(visible_area(sight, rows, kv_len), area);
+          }
 }
 
 TEST_MAIN()

@@ -137,7 +137,8 @@ typedef struct fusedattn_stats {
 typedef struct fusedattn_problem {
   size_t struct_size; /* sizeof(fusedattn_problem); set by fusedattn_problem_init */
   int32_t dtype;      /* of q, k, v, out and all gradients */
-  int32_t reserved;
+  int32_t foreign_stats; /* backward: 1: stats need not be those of these scores: exp(x - max) / sum is taken as it stands, even where */
+                         /* x is above max. 0: it is at most 1 / sum, whatever the rounding of max and of x */
   int64_t batch;    /* sequences */
   int64_t q_heads;  /* a multiple of kv_heads */
   int64_t kv_heads;
@@ -284,6 +285,13 @@ FUSEDATTN_API fusedattn_status fusedattn_nsa_compress_forward(const fusedattn_ns
                                                               const fusedattn_options* options);
 FUSEDATTN_API fusedattn_status fusedattn_nsa_compress_backward(const fusedattn_nsa_compress_problem* problem,
                                                                const fusedattn_options* options);
+
+/* The same in memory of the caller: bytes of scratch that a compression needs, and the compression in at least as many, 64-byte
+ * aligned. direction: FUSEDATTN_FORWARD or FUSEDATTN_BACKWARD. */
+FUSEDATTN_API fusedattn_status fusedattn_nsa_compress_workspace(const fusedattn_nsa_compress_problem* problem, int32_t direction,
+                                                                const fusedattn_options* options, size_t* bytes);
+FUSEDATTN_API fusedattn_status fusedattn_nsa_compress_run(const fusedattn_nsa_compress_problem* problem, int32_t direction,
+                                                          const fusedattn_options* options, void* workspace, size_t workspace_bytes);
 
 /* The lanes built into this library, best first. fusedattn_lane_refusal is "" for a lane this machine runs, else why not. */
 FUSEDATTN_API int32_t fusedattn_lane_count(void);

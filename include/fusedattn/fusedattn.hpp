@@ -105,6 +105,7 @@ struct problem {
   view v{};
   view out{};
   fusedattn::stats stats{};
+  bool foreign_stats = false;  // backward: they need not be those of these scores
   view d_out{};
   view dq{};
   view dk{};
@@ -204,6 +205,7 @@ inline fusedattn_problem to_c(const problem& p) {
   c.v = p.v;
   c.out = p.out;
   c.stats = p.stats;
+  c.foreign_stats = p.foreign_stats;
   c.d_out = p.d_out;
   c.dq = p.dq;
   c.dk = p.dk;

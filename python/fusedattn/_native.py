@@ -91,7 +91,7 @@ class Problem(ctypes.Structure):
     _fields_ = [
         ("struct_size", c_size_t),
         ("dtype", c_int32),
-        ("reserved", c_int32),
+        ("foreign_stats", c_int32),
         ("batch", c_int64),
         ("q_heads", c_int64),
         ("kv_heads", c_int64),

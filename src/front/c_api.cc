@@ -153,6 +153,7 @@ const char* difference(const Problem& a, const Problem& b) {
                 {"dropout", dropout == b.dropout},
                 {"sink", (a.sink == nullptr) == (b.sink == nullptr)},
                 {"stats", stats == b.stats},
+                {"foreign_stats", a.foreign_stats == b.foreign_stats},
                 {"q", same_strides(a.q, b.q)},
                 {"k", same_strides(a.k, b.k)},
                 {"v", same_strides(a.v, b.v)},

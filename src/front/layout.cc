@@ -17,7 +17,7 @@ extern "C" const fusedattn_layout_entry* fusedattn_layout(void) {
       WHOLE(dropout), FIELD(dropout, keep_prob), FIELD(dropout, bits), FIELD(dropout, seed), FIELD(dropout, offset),
       WHOLE(stats), FIELD(stats, max), FIELD(stats, sum), FIELD(stats, batch_stride), FIELD(stats, head_stride), FIELD(stats, row_stride),
       FIELD(stats, lanes), FIELD(stats, blocks),
-      WHOLE(problem), FIELD(problem, struct_size), FIELD(problem, dtype), FIELD(problem, reserved), FIELD(problem, batch),
+      WHOLE(problem), FIELD(problem, struct_size), FIELD(problem, dtype), FIELD(problem, foreign_stats), FIELD(problem, batch),
       FIELD(problem, q_heads), FIELD(problem, kv_heads), FIELD(problem, q_len), FIELD(problem, kv_len), FIELD(problem, dim),
       FIELD(problem, dim_v), FIELD(problem, q_ends), FIELD(problem, kv_ends), FIELD(problem, scale), FIELD(problem, softcap), FIELD(problem, mask),
       FIELD(problem, bias), FIELD(problem, alibi), FIELD(problem, dropout), FIELD(problem, sink),

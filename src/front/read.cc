@@ -45,7 +45,8 @@ Status check_flags(const std::string& where, std::initializer_list<Flag> flags) 
 Status check_flags(const fusedattn_problem& p) {
   return check_flags("", {{"mask.whole", p.mask.whole}, {"bias.before_scale", p.bias.before_scale}, {"bias.blocks", p.bias.blocks},
                           {"alibi.square_root", p.alibi.square_root}, {"alibi.bottom_right", p.alibi.bottom_right},
-                          {"alibi.first_sequence", p.alibi.first_sequence}, {"stats.blocks", p.stats.blocks}});
+                          {"alibi.first_sequence", p.alibi.first_sequence}, {"stats.blocks", p.stats.blocks},
+                          {"foreign_stats", p.foreign_stats}});
 }
 
 View read(const fusedattn_view& view) { return read_view(view); }
@@ -122,7 +123,7 @@ Status read_problem(const fusedattn_problem* from, Problem& to) {
   if (Status status = read_dropout(from->dropout, to.dropout); !status.ok()) return status;
   to.sink = from->sink;
   to.q = read(from->q), to.k = read(from->k), to.v = read(from->v), to.out = read(from->out);
-  to.stats = read(from->stats);
+  to.stats = read(from->stats), to.foreign_stats = from->foreign_stats != 0;
   to.d_out = read(from->d_out), to.dq = read(from->dq), to.dk = read(from->dk), to.dv = read(from->dv);
   to.d_bias = read(from->d_bias), to.d_sink = from->d_sink;
   return {};

@@ -148,14 +148,14 @@ class ScoreGradients {
     finish_row(i, row, keep);
   }
 
-  // P is at most 1 / sum, whatever the rounding of max and of the products.
+  // P is at most 1 / sum, whatever the rounding of max and of the products; with statistics of other scores, whatever it comes to.
   void exponentiate_row(float* p, Range hull, std::int64_t row) const {
     const F32 factor = broadcast(scaling_.exponent), subtrahend = broadcast(s_.row_max[row]);
-    const F32 shift = broadcast(-s_.log_sum[row]);
+    const F32 shift = broadcast(-s_.log_sum[row]), most = p_.foreign_stats ? broadcast(kMostExponent) : shift;
     for (std::int64_t j = hull.begin; j < hull.end; j += kPanel) {
       F32 x[kPanelVectors];
 #pragma GCC unroll 16
-      for (int n = 0; n < kPanelVectors; ++n) x[n] = min(shift, fma(sub(load(p + j + n * kLanes), subtrahend), factor, shift));
+      for (int n = 0; n < kPanelVectors; ++n) x[n] = min(most, fma(sub(load(p + j + n * kLanes), subtrahend), factor, shift));
       exp2(x);
 #pragma GCC unroll 16
       for (int n = 0; n < kPanelVectors; ++n) store(p + j + n * kLanes, x[n]);

@@ -11,6 +11,7 @@
 // Several vectors at once, step by step, so that their long chains overlap.
 constexpr int kAtOnce = std::max(4, kPanelVectors);
 static_assert(kPanelVectors % 2 == 0 && kAtOnce % 2 == 0);
+constexpr float kMostExponent = 127.5f;
 template <int kVectors>
 FUSEDATTN_INLINE void exp2(F32 (&x)[kVectors]) {
   constexpr float kPolynomial[] = {0x1.5bba14p-10f, 0x1.3cea88p-7f, 0x1.c6b752p-5f, 0x1.ebf9bcp-3f, 0x1.62e42ap-1f, 1.0f};

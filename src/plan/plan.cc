@@ -3,6 +3,10 @@
 
 #include <algorithm>
 #include <tuple>
+#include <utility>
+#include <vector>
+
+#include "plan/area.h"
 
 namespace fusedattn {
 namespace {
@@ -66,14 +70,15 @@ void plan_forward(std::int64_t threads, Plan& plan) {
   }
   plan.workers = std::min<std::int64_t>(threads, static_cast<std::int64_t>(plan.forward_items.size()));
   if (plan.workers <= 1) return;
-  const auto cost = [&p](const ForwardItem& item) {
-    return visible_area(sight_of(p, item.b), item.rows, sequence(p, item.b).kv_len) / item.parts;
-  };
-  if (p.sequences_differ() || cost(plan.forward_items.front()) != cost(plan.forward_items.back()))
-    std::sort(plan.forward_items.begin(), plan.forward_items.end(), [&](const ForwardItem& x, const ForwardItem& y) {
-      const auto key = [&](const ForwardItem& item) { return std::tuple(-cost(item), item.b, item.kv_head, item.rows.begin, item.part); };
-      return key(x) < key(y);
-    });
+  // The costliest first; of the same cost, in the order they are in.
+  std::vector<std::pair<std::int64_t, std::size_t>> order;
+  for (const ForwardItem& item : plan.forward_items)
+    order.emplace_back(-visible_area(sight_of(p, item.b), item.rows, sequence(p, item.b).kv_len) / item.parts, order.size());
+  if (!p.sequences_differ() && order.front().first == order.back().first) return;
+  std::sort(order.begin(), order.end());
+  std::vector<ForwardItem> sorted;
+  for (const auto& [cost, index] : order) sorted.push_back(plan.forward_items[index]);
+  plan.forward_items.swap(sorted);
 }
 
 void plan_backward(std::int64_t threads, Plan& plan) {
@@ -141,15 +146,6 @@ void plan_bias_gradient(Plan& plan) {
 }
 
 }  // namespace
-
-std::int64_t visible_area(const Sight& sight, Range rows, std::int64_t kv_len) {
-  if (rows.empty()) return 0;
-  if (sight.columns({rows.begin, rows.begin + 1}, kv_len).size() == kv_len && sight.columns({rows.end - 1, rows.end}, kv_len).size() == kv_len)
-    return rows.size() * kv_len;
-  std::int64_t area = 0;
-  for (std::int64_t i = rows.begin; i < rows.end; ++i) area += std::max<std::int64_t>(0, sight.columns({i, i + 1}, kv_len).size());
-  return area;
-}
 
 std::int64_t visible_area(const Problem& p) {
   const bool differ = p.sequences_differ();

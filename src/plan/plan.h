@@ -51,7 +51,6 @@ struct Plan {
 void make_plan(const Problem& problem, Direction direction, const Kernels& kernels, std::int64_t threads, Plan& plan);
 
 // Pairs (row, column) that the bands and the prefix let see each other; bytes are not counted.
-std::int64_t visible_area(const Sight& sight, Range rows, std::int64_t kv_len);
 std::int64_t visible_area(const Problem& problem);
 
 // The workspace of a forward plan: what the rows of mask bytes show; scratch for each worker; what the parts leave, and, at the first

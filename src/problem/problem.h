@@ -82,6 +82,7 @@ struct Problem {
   const float* sink = nullptr;
   View q, k, v, out;
   Stats stats;
+  bool foreign_stats = false;  // backward: a score may lie above its row's max
   View d_out, dq, dk, dv, d_bias;
   float* d_sink = nullptr;
   StageTimes* stage_times = nullptr;  // null: nobody asks

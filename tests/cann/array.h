@@ -88,7 +88,7 @@ class Array {
   }
   // Destroys the tensor, and leaves the handle as it was.
   void kill() {
-    CHECK_EQ(aclDestroyTensor(handle_), 0);
+    if (!dead_) CHECK_EQ(aclDestroyTensor(handle_), 0);
     dead_ = true;
   }
   // The same view of other memory, or of none; the caller destroys it.

@@ -177,6 +177,20 @@ TEST(workspaces) {
   CHECK(t.c.attention.numbers() == want);
 }
 
+// The gradient takes the statistics that it is given, whatever scores they are of: P = exp(x - max) / sum, here 2/3 * exp(x).
+TEST(statistics_of_other_scores) {
+  const Stream stream;
+  for (const aclDataType dtype : {ACL_FLOAT, ACL_FLOAT16, ACL_BF16}) {
+    ScoreCase t({.dtype = dtype, .B = 1, .N1 = 1, .N2 = 1, .Sq = 4, .Skv = 3, .D = 8, .Dv = 8});
+    t.c.query.fill_with(1.0), t.c.key.fill_with(1.0), t.c.value.fill_with(1.0), t.c.dy.fill_with(1.0), t.c.attention.fill_with(1.0);
+    t.c.max.fill_with(0.0), t.c.sum.fill_with(1.5);
+    t.c.run(true, stream);
+    const double want = 4 * std::exp(8 * static_cast<double>(0.3f)) / 1.5;
+    for (const double value : t.c.dv.numbers())
+      CHECK_NEAR(value, want, want * (dtype == ACL_FLOAT ? 1e-6 : dtype == ACL_FLOAT16 ? 1e-3 : 8e-3));
+  }
+}
+
 TEST(operators_that_are_not_computed_say_so) {
   uint64_t size = 4711;
   aclOpExecutor* executor = nullptr;

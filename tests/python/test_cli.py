@@ -19,7 +19,7 @@ def run(*arguments, **environment):
 
 def test_help_names_the_commands():
     text = run("--help").stdout
-    assert all(command in text for command in ("info", "check", "bench", "demo"))
+    assert all(command in text for command in ("info", "check", "bench", "demo", "cann"))
 
 
 def test_info_as_text():

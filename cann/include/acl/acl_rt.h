@@ -326,7 +326,7 @@ ACL_FUNC_VISIBILITY aclError aclrtEventGetTimestamp(aclrtEvent event, uint64_t* 
 
 /* --- Host functions ------------------------------------------------------------------------------------------------ */
 
-/* Runs fn in the stream's order, on the stream's worker. */
+/* Runs fn in the stream's order, on the stream's worker. Functions and callbacks must not throw. */
 ACL_FUNC_VISIBILITY aclError aclrtLaunchHostFunc(aclrtStream stream, aclrtHostFunc fn, void* args);
 /* Runs fn in the stream's order on the thread that is subscribed to the stream, when that calls aclrtProcessReport. With
  * ACL_CALLBACK_BLOCK the stream waits for it. 107015 without a subscriber. */

@@ -78,7 +78,7 @@ void* make_context(std::int32_t device, bool of_device) {
   context->device = device;
   context->of_device = of_device;
   void* handle = contexts().add(context);
-  context->default_stream = streams().add(std::make_shared<Stream>(handle, device));
+  context->default_stream = streams().add(make_stream(handle, device));
   return handle;
 }
 

@@ -1,6 +1,8 @@
 // One mutex and one condition for all markers: they are few, and waits over several of them stay simple.
 #include "runtime/marker.h"
 
+#include <pthread.h>
+
 #include <condition_variable>
 #include <mutex>
 
@@ -14,9 +16,12 @@ struct Motion {
   std::condition_variable_any moved;
 };
 
+std::atomic<Motion*> current = nullptr;  // never destroyed: threads that outlive the statics may wait on it
+
+// A condition cannot be used in a child whose parent's threads wait on it: the child gets its own.
 Motion& motion() {
-  static Motion& the_motion = *new Motion;  // waited on by threads that outlive the statics
-  return the_motion;
+  [[maybe_unused]] static const int once = (current = new Motion, pthread_atfork(nullptr, nullptr, [] { current = new Motion; }));
+  return *current;
 }
 
 }  // namespace

@@ -42,6 +42,12 @@ Handles<Stream>& streams() {
   return all;
 }
 
+std::shared_ptr<Stream> make_stream(const void* context, std::int32_t device) {
+  return std::shared_ptr<Stream>(new Stream(context, device), [](Stream* stream) {
+    if (!stream->lost()) delete stream;
+  });
+}
+
 Stream::Stream(const void* context, std::int32_t device) : context_(context), device_(device), id_(next_id()) {}
 
 Stream::~Stream() { end(true); }
@@ -82,10 +88,8 @@ void Stream::run_first(std::unique_lock<std::mutex>& lock) {
   Outcome outcome;
   try {
     outcome = job.work();
-  } catch (const std::exception& error) {
-    outcome = {ACL_ERROR_RT_INTERNAL_ERROR, std::string("a function run by the stream threw an exception: ") + error.what()};
-  } catch (...) {
-    outcome = {ACL_ERROR_RT_INTERNAL_ERROR, "a function run by the stream threw an exception"};
+  } catch (const std::exception& error) {  // of the library's own work, such as bad_alloc
+    outcome = {ACL_ERROR_RT_INTERNAL_ERROR, std::string("work of the stream failed: ") + error.what()};
   }
   job = {};  // before anybody hears that it ended
   lock.lock();
@@ -153,10 +157,7 @@ void Stream::drop_work() {
 }
 
 void Stream::end(bool drop) {
-  if (lost()) {
-    static_cast<void>(worker_.release());  // a thread of another process: neither to be joined nor detached
-    return;
-  }
+  if (lost()) return;
   if (drop) drop_work();
   std::unique_ptr<std::thread> worker;
   {

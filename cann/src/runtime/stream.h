@@ -73,6 +73,9 @@ class Stream {
 
 Handles<Stream>& streams();
 
+// A new stream of a context. In a forked child, one whose worker stayed with the parent is never destroyed: a thread waits in it.
+std::shared_ptr<Stream> make_stream(const void* context, std::int32_t device);
+
 // A live stream, or the current context's default stream for null; null after keeping a sentence and setting `code`.
 std::shared_ptr<Stream> stream_of(const char* function, aclrtStream handle, int& code);
 

@@ -14,7 +14,7 @@ constexpr std::uint32_t kStreamFlags = 0x3F;  // all of ACL_STREAM_*
 int create(const char* function, aclrtStream* stream) {
   const auto context = current_context();
   if (context == nullptr) return no_context(function);
-  *stream = streams().add(std::make_shared<Stream>(current_context_handle(), context->device));
+  *stream = streams().add(make_stream(current_context_handle(), context->device));
   return ACL_SUCCESS;
 }
 

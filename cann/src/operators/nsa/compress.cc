@@ -7,7 +7,8 @@ namespace {
 
 class CompressCall final : public Call {
  public:
-  explicit CompressCall(const Request& r) : function_(r.function), backward_(r.backward), ends_(r.ends()) {
+  explicit CompressCall(const Request& r)
+      : function_(r.function), direction_(r.backward ? FUSEDATTN_BACKWARD : FUSEDATTN_FORWARD), ends_(r.ends()) {
     problem_.struct_size = sizeof problem_;
     problem_.dtype = library_dtype(r[kInput]->dtype);
     problem_.sequences = static_cast<std::int64_t>(ends_.size()), problem_.ends = ends_.data();
@@ -15,23 +16,36 @@ class CompressCall final : public Call {
     problem_.block = r.block, problem_.stride = r.stride;
     bind(r[kInput], problem_.input);
     bind(r[kWeight], problem_.weight);
-    bind(r[kOutput], backward_ ? problem_.d_output : problem_.output);
-    if (!backward_) return;
+    bind(r[kOutput], r.backward ? problem_.d_output : problem_.output);
+    if (!r.backward) return;
     bind(r[kGradInput], problem_.d_input);
     bind(r[kGradWeight], problem_.d_weight);
   }
 
+  // The scratch that the library names for this problem at any addresses.
+  Outcome plan() {
+    for (std::size_t i = 0; i < bindings_.size(); ++i) bindings_[i].view->data = placeholder(i);
+    std::size_t bytes = 0;
+    if (const fusedattn_status status = fusedattn_nsa_compress_workspace(&problem_, direction_, nullptr, &bytes); status != FUSEDATTN_OK)
+      return library_outcome(function_, status);
+    scratch_bytes_ = (static_cast<std::int64_t>(bytes) + kAlignment - 1) / kAlignment * kAlignment;
+    return {};
+  }
+
+  // The library's scratch, then the staging area; and room to align both.
   std::uint64_t workspace_bytes() const override {
-    return static_cast<std::uint64_t>(staging_.bytes() > 0 ? staging_.bytes() + kAlignment : 0);
+    const std::int64_t bytes = scratch_bytes_ + staging_.bytes();
+    return static_cast<std::uint64_t>(bytes > 0 ? bytes + kAlignment : 0);
   }
 
   Outcome run(void* workspace, const Addresses& at) override {
-    std::byte* staged = aligned(workspace);
+    std::byte* scratch = aligned(workspace);
+    std::byte* staged = scratch + scratch_bytes_;
     staging_.gather(staged, at);
     for (const Binding& one : bindings_)
       one.view->data = (one.staged ? staged : static_cast<std::byte*>(one.source.block(at))) + one.offset;
-    const fusedattn_status status =
-        backward_ ? fusedattn_nsa_compress_backward(&problem_, nullptr) : fusedattn_nsa_compress_forward(&problem_, nullptr);
+    const auto bytes = static_cast<std::size_t>(scratch_bytes_);
+    const fusedattn_status status = fusedattn_nsa_compress_run(&problem_, direction_, nullptr, scratch, bytes);
     if (status != FUSEDATTN_OK) return library_outcome(function_, status);
     staging_.scatter(staged, at);
     return {};
@@ -58,9 +72,10 @@ class CompressCall final : public Call {
   }
 
   const char* function_;
-  bool backward_;
+  std::int32_t direction_;
   std::vector<std::int64_t> ends_;
   fusedattn_nsa_compress_problem problem_{};
+  std::int64_t scratch_bytes_ = 0;
   Staging staging_;
   std::vector<Binding> bindings_;
 };
@@ -84,6 +99,11 @@ Dims Request::output_shape() const {
   return {windows, heads(), dim()};
 }
 
-std::unique_ptr<Call> make_call(const Request& request) { return std::make_unique<CompressCall>(request); }
+Outcome make_call(const Request& request, std::unique_ptr<Call>& call) {
+  auto made = std::make_unique<CompressCall>(request);
+  Outcome outcome = made->plan();
+  if (outcome.ok()) call = std::move(made);
+  return outcome;
+}
 
 }  // namespace fusedattn::cann::nsa

@@ -42,7 +42,7 @@ std::span<const Row> rows();
 // The first limit that does not hold.
 Outcome check(const Request& request);
 
-// The call of a checked request.
-std::unique_ptr<Call> make_call(const Request& request);
+// The call of a checked request. On failure there is an outcome and no call.
+Outcome make_call(const Request& request, std::unique_ptr<Call>& call);
 
 }  // namespace fusedattn::cann::nsa

@@ -32,10 +32,12 @@ aclnnStatus phase_one(const Arguments& given, std::uint64_t* workspace_size, acl
                          read_text(given.layout), given.block, given.stride, given.length_type};
     for (const Given& one : given.tensors) request.slots.push_back(read_slot(one.name, one.tensor, one.source));
     if (Outcome outcome = nsa::check(request); !outcome.ok()) return report(outcome);
+    std::unique_ptr<Call> call;
+    if (Outcome outcome = nsa::make_call(request, call); !outcome.ok()) return report(outcome);
     Operands operands;
     for (const nsa::Tensors which : given.inputs) operands.inputs.emplace_back(request[which].name, request[which].tensor);
     for (const nsa::Tensors which : given.outputs) operands.outputs.emplace_back(request[which].name, request[which].tensor);
-    return finish_phase_one(given.function, nsa::make_call(request), std::move(operands), workspace_size, executor);
+    return finish_phase_one(given.function, std::move(call), std::move(operands), workspace_size, executor);
   });
 }
 

@@ -17,6 +17,7 @@ class Filler {
     one_number_per_head(Role::sink, &p_.sink);
     statistics();
     dropout();
+    p_.foreign_stats = f_.backward;  // the contract has the formula as it stands, whatever is in softmaxMax and softmaxSum
     if (f_.backward)
       gradients();
     else

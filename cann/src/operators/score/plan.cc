@@ -5,9 +5,6 @@
 namespace fusedattn::cann::score {
 namespace {
 
-// Stands for an address that is not known in phase 1. Never looked behind; no memory begins so low.
-void* placeholder(std::size_t index) { return reinterpret_cast<void*>(static_cast<std::uintptr_t>(64 * (index + 1))); }
-
 void write(void* field, void* address) { std::memcpy(field, &address, sizeof address); }  // of whatever type the pointer is
 
 }  // namespace

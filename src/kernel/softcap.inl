@@ -27,8 +27,8 @@ FUSEDATTN_INLINE Tanh tanh_of(F32 z) {
   return result;
 }
 
-// Products s[seen] times `by` are z; they become `to` * tanh. Where slopes are wanted they are left in `slopes`. Not inlined, so that the
-// code around it keeps its registers: 36 instructions a row of a problem without a cap.
+// Products s[seen] times `by` are z; they become `to` * tanh. Where slopes are wanted they are left in `slopes`. Not inlined: most
+// problems have no cap.
 template <bool kSlopes>
 __attribute__((noinline)) void cap_row(float* s, Range seen, float by, float to, float* slopes) {
   const F32 before = broadcast(by), after = broadcast(to);

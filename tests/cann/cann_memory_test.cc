@@ -1,4 +1,4 @@
-// Memory: blocks, their spare bytes and attributes, copies and fills. Runs in lenient and in strict mode.
+// Memory: blocks, their spare bytes and attributes, copies and fills; contexts. Runs in lenient and in strict mode.
 #include <cstdlib>
 #include <cstring>
 #include <vector>
@@ -186,6 +186,22 @@ TEST(memory_that_work_uses_outlives_its_freeing) {
     FINE(aclrtFree(b));
     REFUSED(aclrtFree(b), 107000);
   }
+  FINE(aclrtDestroyStream(stream));
+}
+
+TEST(streams_of_other_contexts) {
+  aclrtContext first, second;
+  aclrtStream stream;
+  FINE(aclrtGetCurrentContext(&first));
+  FINE(aclrtCreateStream(&stream));
+  FINE(aclrtCreateContext(&second, 0));
+  if (strict) {
+    REFUSED(aclrtSynchronizeStream(stream), 107003);
+    FINE(aclrtSetCurrentContext(first));
+  }
+  FINE(aclrtSynchronizeStream(stream));
+  FINE(aclrtDestroyContext(second));
+  FINE(aclrtSetCurrentContext(first));
   FINE(aclrtDestroyStream(stream));
 }
 

@@ -347,7 +347,7 @@ TEST(a_forked_child_starts_anew) {
     good = good && aclrtLaunchHostFunc(unused.handle, count, &here) == 0 && aclrtSynchronizeStream(unused.handle) == 0;
     aclrtStream own = nullptr;
     good = good && aclrtCreateStream(&own) == 0 && aclrtLaunchHostFunc(own, count, &here) == 0 && aclrtDestroyStream(own) == 0;
-    good = good && aclrtDestroyStream(stream.handle) == 0 && here == 2;
+    good = good && aclrtSynchronizeDevice() == 0 && aclrtDestroyStream(stream.handle) == 0 && here == 2;
     _exit(good ? 0 : 1);
   }
   int status = -1;

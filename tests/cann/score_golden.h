@@ -14,7 +14,7 @@ enum class Pse { none, full, shared, one_row, packed_full, packed_rows, last_row
 
 // A case: sizes, the sparse mode, what is added. ends: TND.
 struct Words {
-  std::string name;
+  std::string name = {};
   int version = 1;
   std::string layout = "BNSD";
   aclDataType dtype = ACL_FLOAT;

@@ -59,7 +59,7 @@ int synchronize(const char* function, std::int32_t timeout) {
   const Deadline deadline = deadline_in(timeout);
   int first = ACL_SUCCESS;
   for (const auto& [handle, stream] : streams().all()) {
-    if (stream->device() != context->device) continue;
+    if (stream->device() != context->device || stream->lost()) continue;
     const int code = synchronize_stream(function, stream, deadline);
     if (first == ACL_SUCCESS) first = code;
   }

@@ -188,6 +188,10 @@ std::shared_ptr<Stream> stream_of(const char* function, aclrtStream handle, int&
   std::shared_ptr<Stream> stream = streams().find(wanted);
   if (stream == nullptr) {
     code = refuse(ACL_ERROR_RT_INVALID_HANDLE, std::string(function) + ": stream " + why_not(wanted, Kind::stream));
+  } else if (const void* current = strict() ? current_context_handle() : nullptr; current != nullptr && stream->context() != current) {
+    code = refuse(ACL_ERROR_RT_STREAM_CONTEXT, std::string(function) + ": stream " + std::to_string(stream->id()) +
+                                                   " belongs to another context than the thread's current one (FUSEDATTN_ACL_STRICT=1)");
+    stream = nullptr;
   }
   return stream;
 }

@@ -177,8 +177,8 @@ void on_devices(World& world) {
 }
 
 // Spare bytes that a view reaches are its own; views that reach further are refused.
-void reach(Memory& block, __int128 bytes) {
-  if (bytes > 0 && bytes <= static_cast<__int128>(block.usable())) block.reach = std::max(block.reach, static_cast<size_t>(bytes));
+void reach(Memory& block, double bytes) {
+  if (bytes > 0 && bytes <= static_cast<double>(block.usable())) block.reach = std::max(block.reach, static_cast<size_t>(bytes));
 }
 
 aclTensor* tensor(World& world, std::vector<int64_t> shape, aclDataType dtype) {
@@ -191,9 +191,11 @@ aclTensor* tensor(World& world, std::vector<int64_t> shape, aclDataType dtype) {
   if (world.choose.rarely() && !shape.empty()) strides[world.choose.below(static_cast<uint32_t>(shape.size()))] = world.number();
   Memory* block = world.block();
   const int64_t offset = world.choose.rarely() ? world.number() : 0;
-  __int128 last = offset;
-  for (size_t d = 0; d < shape.size(); ++d) last += static_cast<__int128>(shape[d] - (shape[d] > 0)) * std::max<int64_t>(strides[d], 0);
-  if (block != nullptr) reach(*block, (last + 1) * static_cast<__int128>(aclDataTypeSize(dtype)));
+  auto last = static_cast<double>(offset);
+  for (size_t d = 0; d < shape.size(); ++d) {
+    last += static_cast<double>(std::max<int64_t>(shape[d], 1) - 1) * static_cast<double>(std::max<int64_t>(strides[d], 0));
+  }
+  if (block != nullptr) reach(*block, (last + 1) * static_cast<double>(aclDataTypeSize(dtype)));
   aclTensor* made = aclCreateTensor(shape.data(), shape.size(), dtype, strides.data(), offset,
                                     static_cast<aclFormat>(world.enumerator()), shape.data(), shape.size(),
                                     block == nullptr ? nullptr : block->address);

@@ -82,6 +82,11 @@ TEST(what_is_no_tensor_is_refused) {
   CHECK(tensor(kDims, 3, static_cast<aclDataType>(77)) == nullptr);
   CHECK(message().find("dataType is 77") != std::string::npos);
   CHECK(aclCreateTensor(kDims, 3, ACL_FLOAT, nullptr, 0, ACL_FORMAT_ND, kDims, 1000, nullptr) == nullptr);
+  const int64_t far[] = {12, INT64_MIN, 1};
+  message();
+  CHECK(aclCreateTensor(kDims, 3, ACL_FLOAT, far, 0, ACL_FORMAT_ND, nullptr, 0, nullptr) == nullptr);
+  CHECK(message().find("aclCreateTensor: stride[1] is -9223372036854775808; at most 2^56") == 0);
+  CHECK(aclCreateTensor(kDims, 3, ACL_FLOAT, nullptr, INT64_MAX, ACL_FORMAT_ND, nullptr, 0, nullptr) == nullptr);
   uint64_t count;
   REFUSED(aclGetViewShape(nullptr, nullptr, &count), 161001);
   aclTensor* made = tensor();

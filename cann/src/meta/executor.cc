@@ -32,16 +32,19 @@ Outcome check_tensor(const std::string& start, const Operand& operand, std::size
   if (address == nullptr) {
     return {ACLNN_ERR_PARAM_NULLPTR, name + " has no address, but " + std::to_string(tensor.elements()) + " elements"};
   }
+  const auto extent = tensor.extent_bytes();
+  if (!extent) {
+    return {ACLNN_ERR_PARAM_INVALID, name + " with shape " + text(tensor.shape) + ", strides " + text(tensor.strides) + " and offset " +
+                                         std::to_string(tensor.offset) + " begins before its memory or ends beyond any"};
+  }
   const auto room = room_behind(address);
   if (!room) {
     if (!strict()) return {};
     return {ACLNN_ERR_PARAM_INVALID, name + " does not lie in memory of aclrtMalloc (FUSEDATTN_ACL_STRICT=1)"};
   }
-  const auto extent = tensor.extent_bytes();
-  if (extent && static_cast<std::uint64_t>(*extent) <= *room) return {};
+  if (static_cast<std::uint64_t>(*extent) <= *room) return {};
   return {ACLNN_ERR_PARAM_INVALID, name + " with shape " + text(tensor.shape) + " of " + text(tensor.dtype) + " takes " +
-                                       (extent ? std::to_string(*extent) : "too many") + " bytes, but its memory has " +
-                                       std::to_string(*room)};
+                                       std::to_string(*extent) + " bytes, but its memory has " + std::to_string(*room)};
 }
 
 Outcome check_tensors(const std::string& start, const std::vector<Operand>& operands, const std::vector<std::vector<void*>>& addresses) {

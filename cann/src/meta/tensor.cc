@@ -58,12 +58,17 @@ std::optional<std::int64_t> Tensor::extent_bytes() const {
   }
   std::int64_t bits;
   if (lowest < 0 || __builtin_mul_overflow(highest, bits_of(dtype), &bits) || bits > kMost - 7 - bits_of(dtype)) return std::nullopt;
-  return (bits + bits_of(dtype) + 7) / 8;
+  const std::int64_t bytes = (bits + bits_of(dtype) + 7) / 8;
+  return bytes <= kFarthest ? std::optional(bytes) : std::nullopt;
 }
 
 void* first_element(const Tensor& tensor, void* block) {
-  if (block == nullptr) return nullptr;
-  return static_cast<char*>(block) + tensor.offset * bits_of(tensor.dtype) / 8;
+  if (block == nullptr || tensor.empty()) return block;  // an empty view may have any offset
+  // Wild offsets wrap: whoever looks behind the address has asked extent_bytes() before.
+  const std::int64_t bits = bits_of(tensor.dtype);
+  const auto bytes = bits % 8 == 0 ? static_cast<std::uint64_t>(tensor.offset) * static_cast<std::uint64_t>(bits / 8)
+                                   : static_cast<std::uint64_t>(tensor.offset / (8 / bits));
+  return reinterpret_cast<void*>(reinterpret_cast<std::uintptr_t>(block) + bytes);
 }
 
 std::string text(const std::vector<std::int64_t>& shape) {

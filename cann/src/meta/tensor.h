@@ -11,6 +11,10 @@
 
 namespace fusedattn::cann {
 
+// No memory has so many bytes: strides, offsets and extents beyond it are mistakes, and products of smaller ones with sizes of
+// elements are numbers still.
+constexpr std::int64_t kFarthest = std::int64_t{1} << 56;
+
 // A view of a block of memory that the caller owns.
 struct Tensor {
   aclDataType dtype = ACL_DT_UNDEFINED;
@@ -24,7 +28,7 @@ struct Tensor {
   std::int64_t rank() const { return static_cast<std::int64_t>(shape.size()); }
   std::int64_t elements() const;  // product of the shape; 1 for rank 0; INT64_MAX if it is more
   bool empty() const { return elements() == 0; }
-  // Bytes from the start of the block to the end of the last element that the view reaches; nullopt if that overflows or begins before it.
+  // Bytes from the start of the block to the end of the last element that the view reaches; nullopt if that is before it or beyond kFarthest.
   std::optional<std::int64_t> extent_bytes() const;
 };
 

@@ -25,6 +25,9 @@ int invalid(const char* function, const std::string& sentence) {
   return refuse(ACLNN_ERR_PARAM_INVALID, std::string(function) + ": " + sentence);
 }
 
+bool too_far(std::int64_t elements) { return elements > kFarthest || elements < -kFarthest; }
+std::string far(std::int64_t elements) { return std::to_string(elements) + "; at most 2^56 either way is accepted"; }
+
 int check(const char* function, const Wanted& wanted) {
   if (wanted.rank > kMostDimensions) {
     return invalid(function, "viewDimsNum is " + std::to_string(wanted.rank) + "; at most " + std::to_string(kMostDimensions) +
@@ -39,6 +42,10 @@ int check(const char* function, const Wanted& wanted) {
       return invalid(function, "viewDims[" + std::to_string(d) + "] is " + std::to_string(wanted.dims[d]) + "; 0 and more are accepted");
     }
   }
+  for (std::uint64_t d = 0; wanted.strides != nullptr && d < wanted.rank; ++d) {
+    if (too_far(wanted.strides[d])) return invalid(function, "stride[" + std::to_string(d) + "] is " + far(wanted.strides[d]));
+  }
+  if (too_far(wanted.offset)) return invalid(function, "offset is " + far(wanted.offset));
   if (wanted.storage_rank > kMostDimensions) {
     return invalid(function, "storageDimsNum is " + std::to_string(wanted.storage_rank) + "; at most " +
                                  std::to_string(kMostDimensions) + " are accepted");
@@ -54,7 +61,8 @@ std::vector<std::int64_t> contiguous(const std::vector<std::int64_t>& shape) {
   std::vector<std::int64_t> strides(shape.size(), 1);
   for (std::size_t d = shape.size(); d-- > 1;) {
     // What overflows has more elements than memory has bytes; extent_bytes() says so again.
-    if (__builtin_mul_overflow(strides[d], std::max<std::int64_t>(shape[d], 1), &strides[d - 1])) strides[d - 1] = INT64_MAX;
+    if (__builtin_mul_overflow(strides[d], std::max<std::int64_t>(shape[d], 1), &strides[d - 1])) strides[d - 1] = kFarthest;
+    strides[d - 1] = std::min(strides[d - 1], kFarthest);
   }
   return strides;
 }

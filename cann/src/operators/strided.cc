@@ -8,6 +8,11 @@
 namespace fusedattn::cann {
 namespace {
 
+// How far a stride goes; the least number has no opposite.
+std::uint64_t size_of(std::int64_t stride) {
+  return stride < 0 ? 0 - static_cast<std::uint64_t>(stride) : static_cast<std::uint64_t>(stride);
+}
+
 // row(from, to, count) for every run of the last dimension; offsets are in elements.
 template <class Row>
 void each_row(const Dims& shape, const Dims& from, const Dims& to, const Row& row) {
@@ -81,7 +86,7 @@ bool overlaps_itself(const Tensor& tensor) {
   std::vector<std::size_t> order(tensor.shape.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
   std::sort(order.begin(), order.end(),
-            [&](auto a, auto b) { return std::abs(tensor.strides[a]) < std::abs(tensor.strides[b]); });
+            [&](auto a, auto b) { return size_of(tensor.strides[a]) < size_of(tensor.strides[b]); });
   double reach = 1;
   for (const std::size_t axis : order) {
     if (tensor.shape[axis] <= 1) continue;

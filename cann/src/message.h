@@ -12,6 +12,10 @@ namespace fusedattn::cann {
 
 // Keeps the sentence, and the code as the thread's last error. Returns the code.
 int refuse(int code, std::string sentence);
+// The same of an argument of an aclnn function that has a value it cannot have.
+inline int invalid(const char* function, const std::string& sentence) {
+  return refuse(ACLNN_ERR_PARAM_INVALID, std::string(function) + ": " + sentence);
+}
 
 // What running something led to: fine, or a code and a sentence.
 struct Outcome {

@@ -222,7 +222,7 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize("changed, sentence", WRONG, ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize("changed, sentence", WRONG, ids=[sentence[:40] for _, sentence in WRONG])
 def test_refusals_name_the_function_and_the_argument(changed, sentence):
     arguments = dict(q=Q, k=KV, v=KV) | changed
     with pytest.raises(RuntimeError, match="^flash_attn_func: .*" + sentence):

@@ -34,10 +34,6 @@ std::size_t count(const Executor& executor, Side side) {
   return (side == Side::outputs ? 0 : executor.operands.inputs.size()) + (side == Side::inputs ? 0 : executor.operands.outputs.size());
 }
 
-int invalid(const char* function, const std::string& sentence) {
-  return refuse(ACLNN_ERR_PARAM_INVALID, std::string(function) + ": " + sentence);
-}
-
 // Sets the address of a tensor parameter, or of a member of a list parameter.
 int set_address(const char* function, Side side, const aclOpExecutor* handle, std::size_t index, const std::size_t* member, void* address) {
   const auto executor = executor_of(function, handle);

@@ -21,10 +21,6 @@ struct Wanted {
   void* data;
 };
 
-int invalid(const char* function, const std::string& sentence) {
-  return refuse(ACLNN_ERR_PARAM_INVALID, std::string(function) + ": " + sentence);
-}
-
 bool too_far(std::int64_t elements) { return elements > kFarthest || elements < -kFarthest; }
 std::string far(std::int64_t elements) { return std::to_string(elements) + "; at most 2^56 either way is accepted"; }
 

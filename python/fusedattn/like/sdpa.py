@@ -107,7 +107,7 @@ def compute(call: Call) -> torch.Tensor:
     asked = (
         None
         if bias is None and dropout_p == 0
-        else extras.read(bias, None, None, None, float(dropout_p), None)
+        else extras.read(bias, None, None, None, float(dropout_p), None, 0.0)
     )
     step = query.stride()
     if step[1] < step[2] and query.shape[2] > 1:  # rows before heads in memory, as projections leave them

@@ -101,6 +101,11 @@ class Cell:
         """As many key heads as there are threads, with their query heads: what a very slow peer is timed on."""
         return self._with(1, min(self.threads * self.group, self.batch * self.heads))
 
+    def shortened(self, most: int) -> Cell:
+        """The same cell with at most `most` rows and columns."""
+        rows, length = min(self.rows, most), min(self.length, most)
+        return dataclasses.replace(self, rows=rows if rows < length else 0, length=length, whole=self.whole or self.shape)
+
     def label(self) -> str:
         return f"[{self.text()}]"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from fusedattn import info
 from fusedattn.bench import goals
 from fusedattn.bench.cells import Cell, parse
 
@@ -41,7 +42,7 @@ def select(names: Iterable[str], dtypes: list[str], threads: int, directions: tu
     jobs: list[Job] = []
     for name in names:
         if name == "goals":
-            jobs += [job for job in goals.jobs(threads) if job[0].dtype in dtypes and job[1] in directions]
+            jobs += [job for job in goals.jobs(max(threads, info.usable_cpus())) if job[0].dtype in dtypes and job[1] in directions]
         elif name == "full":
             jobs += _full(dtypes, threads, directions)
         else:

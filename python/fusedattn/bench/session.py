@@ -15,6 +15,7 @@ from fusedattn.bench.measure import Measurement, measure
 
 PROBE_SECONDS = 0.012
 BANDWIDTH_SECONDS = 0.05
+CHECKED_ROWS = 1024  # and columns, of a head: the formula in float64 takes a second for so many squared
 LEAST_SECONDS = 0.2  # for a measurement, however little is left
 
 
@@ -80,7 +81,7 @@ def _checked(team: list, cell: Cell, direction: str) -> tuple[list, dict[str, st
 
     Dropout is left aside here: what is dropped differs from peer to peer.
     """
-    small = dataclasses.replace(cell.sample(), dropout=0.0)
+    small = dataclasses.replace(cell.sample().shortened(CHECKED_ROWS), dropout=0.0)
     wanted = correct.first_head(small, (direction,))
     able, refusals, errors = [], {}, {}
     for peer in team:

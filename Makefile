@@ -107,7 +107,8 @@ $(STAMPS)/requirements: requirements/build.txt requirements/cmake.txt requiremen
 
 $(STAMPS)/wheel: $(STAMPS)/requirements $(SOURCES)
 	rm -rf dist
-	$(VENV)/bin/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+	$(VENV)/bin/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist \
+		--config-settings=cmake.define.FUSEDATTN_DEVELOPER=$(WERROR) .
 	$(VENV)/bin/python -m pip install --quiet --no-deps --force-reinstall dist/fusedattn-*.whl
 	touch $@
 

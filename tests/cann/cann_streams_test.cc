@@ -301,11 +301,19 @@ TEST(a_stream_with_a_deaf_subscriber_can_be_destroyed) {
   if (synchronous) return;  // the caller itself would wait for it
   Stream stream;
   std::atomic<int> ran = 0;
-  std::thread([&] { FINE(aclrtSubscribeReport(static_cast<uint64_t>(pthread_self()), stream.handle)); }).join();
+  std::atomic<bool> subscribed = false, done = false;
+  std::thread deaf([&] {  // lives on: the number of a thread that has ended may become the worker's
+    FINE(aclrtSubscribeReport(static_cast<uint64_t>(pthread_self()), stream.handle));
+    subscribed = true;
+    while (!done) std::this_thread::yield();
+  });
+  while (!subscribed) std::this_thread::yield();
   FINE(aclrtLaunchCallback(count, &ran, ACL_CALLBACK_BLOCK, stream.handle));
   FINE(aclrtDestroyStream(stream.handle));
   stream.handle = nullptr;
   CHECK_EQ(ran.load(), 0);
+  done = true;
+  deaf.join();
 }
 
 TEST(threads_share_streams) {

@@ -50,6 +50,7 @@ def inside(tmp_path_factory: pytest.TempPathFactory) -> Path:
         tmp_path_factory.mktemp("inside"),
         f"-DFUSEDATTN_SOURCE_DIR={ROOT}",
         "-DFUSEDATTN_STATIC=ON",
+        "-DFUSEDATTN_DEVELOPER=ON",  # as the library beside it, for compiler caches
         "-DFUSEDATTN_INSTALL=ON",
     )
 

@@ -1,8 +1,9 @@
-"""Tables and charts of docs/performance.md from a file of results.
+"""Tables and charts of docs/performance.md from two files of results: of the goals, and of the whole grid.
 
-    python bench/report.py bench/results/NAME.json docs/performance.md      # rewrites what stands between its markers, and the charts
+    python bench/report.py bench/results/zen3-avx2-goals.json bench/results/zen3-avx2-grid.json docs/performance.md
 
-The file is what `fusedattn bench --json` writes. Run it in an environment with fusedattn and matplotlib.
+rewrites what stands between the page's markers, and the charts beside it. The files are what `fusedattn bench --json` writes. Run it in an
+environment with fusedattn and matplotlib.
 """
 
 from __future__ import annotations
@@ -114,23 +115,23 @@ def _draw_limit(axis, rows: list[dict], names: list[str]) -> None:
 
 def fill(text: str, name: str, content: str) -> str:
     """`text` with `content` between the markers of this name. Raises ValueError if it has none."""
-    pattern = re.compile(rf"(<!-- {name}: begin -->\n).*?(\n<!-- {name}: end -->)", re.DOTALL)
+    pattern = re.compile(rf"(<!-- {name}: begin -->\n).*?(<!-- {name}: end -->)", re.DOTALL)
     if not pattern.search(text):
         raise ValueError(f"the page has no markers '<!-- {name}: begin -->' and '<!-- {name}: end -->'")
-    return pattern.sub(lambda found: f"{found[1]}\n{content}\n{found[2]}", text)
+    return pattern.sub(lambda found: f"{found[1]}\n{content}\n\n{found[2]}", text)
 
 
-def page(text: str, report: dict) -> str:
-    for name, content in (("goals", goal_table(report)), ("losses", loss_table(report)), ("grid", grid_table(report))):
+def page(text: str, of_goals: dict, of_grid: dict) -> str:
+    for name, content in (("goals", goal_table(of_goals)), ("losses", loss_table(of_grid)), ("grid", grid_table(of_grid))):
         text = fill(text, name, content)
     return text
 
 
 def main() -> None:
-    results, target = Path(sys.argv[1]), Path(sys.argv[2])
-    report = json.loads(results.read_text())
-    target.write_text(page(target.read_text(), report))
-    charts(report, target.parent)
+    of_goals, of_grid = (json.loads(Path(name).read_text()) for name in sys.argv[1:3])
+    target = Path(sys.argv[3])
+    target.write_text(page(target.read_text(), of_goals, of_grid))
+    charts(of_grid, target.parent)
 
 
 if __name__ == "__main__":

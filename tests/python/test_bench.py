@@ -1,12 +1,15 @@
 """test_bench.py: the benchmark's arithmetic: visible pairs, medians, goals, and the formula."""
 
 import dataclasses
+import importlib.util
+import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from fusedattn import formula
-from fusedattn.bench import cells, correct, goals, grids, session, stages
+from fusedattn.bench import cells, command, correct, goals, grids, session, stages
 from fusedattn.bench.cells import Cell
 from fusedattn.bench.inputs import arrays, visible_rows
 from fusedattn.bench.measure import Entry, Measurement, measure
@@ -269,3 +272,14 @@ def test_every_goal_is_about_something_that_is_measured():
 )
 def test_the_plan_is_drawn(name, picture):
     assert stages.draw(cells.parse(name, ["fp32"], 1)[0], [2, 2]) == picture
+
+
+def test_the_page_has_what_the_committed_results_say():
+    root = Path(__file__).resolve().parents[2]
+    spec = importlib.util.spec_from_file_location("report", root / "bench" / "report.py")
+    report = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(report)
+    of_goals, of_grid = (json.loads((root / "bench" / "results" / f"zen3-avx2-{name}.json").read_text()) for name in ("goals", "grid"))
+    text = (root / "docs" / "performance.md").read_text()
+    assert report.page(text, of_goals, of_grid) == text
+    assert json.loads(command.as_text(of_goals)) == of_goals

@@ -108,4 +108,21 @@ def _commit() -> str | None:
 
 def _write(path: Path | None, content: dict) -> None:
     if path is not None:
-        path.write_text(json.dumps(content, indent=1) + "\n")
+        path.write_text(as_text(content))
+
+
+def as_text(content: dict) -> str:
+    """JSON with a line for each measurement and six digits for each number, so that files of results can be kept and compared."""
+    fields = []
+    for name, value in _rounded(content).items():
+        lines = "[\n" + ",\n".join(map(json.dumps, value)) + "\n]" if isinstance(value, list) else json.dumps(value)
+        fields.append(f"{json.dumps(name)}: {lines}")
+    return "{\n" + ",\n".join(fields) + "\n}\n"
+
+
+def _rounded(value):
+    if isinstance(value, float):
+        return float(f"{value:.6g}")
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    return [_rounded(item) for item in value] if isinstance(value, (list, tuple)) else value

@@ -112,9 +112,9 @@ def _write(path: Path | None, content: dict) -> None:
 
 
 def as_text(content: dict) -> str:
-    """JSON with a line for each measurement and six digits for each number, so that files of results can be kept and compared."""
-    fields = []
-    for name, value in _rounded(content).items():
+    """JSON with a line for each measurement, six digits for each number, and no folder of this machine: results to keep and compare."""
+    fields, machine = [], {name: value for name, value in content["machine"].items() if name != "library"}
+    for name, value in _rounded(content | {"machine": machine}).items():
         lines = "[\n" + ",\n".join(map(json.dumps, value)) + "\n]" if isinstance(value, list) else json.dumps(value)
         fields.append(f"{json.dumps(name)}: {lines}")
     return "{\n" + ",\n".join(fields) + "\n}\n"

@@ -14,11 +14,11 @@ import sys
 from pathlib import Path
 
 from fusedattn.bench import goals, peers
+from fusedattn.bench.grids import DIRECTIONS
 
 MARKS = {"target": "✔ target", "floor": "✔ floor", "missed": "✘"}
 OTHERS = (peers.TORCH, peers.TORCH_INTEL, *peers.ELSEWHERE.values())
 COLOURS = {"fp32": "C0", "bf16": "C1", "fp16": "C2"}
-DIRECTIONS = ("forward", "backward")
 
 
 def table(headings: list[str], rows: list[list[str]]) -> str:

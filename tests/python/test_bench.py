@@ -58,6 +58,11 @@ def test_cells_that_cannot_be_read_are_refused(text):
         cells.parse(text, ["fp32"], 1)
 
 
+@pytest.mark.parametrize(("name", "short"), [("1,2,30,4", "1,2,8,4"), ("1,2,3x30,4", "1,2,3x8,4"), ("1,2,30x5,4", "1,2,8x5,4"), ("1,2,9x30,4", "1,2,8,4")])
+def test_a_shortened_cell_keeps_its_form(name, short):
+    assert cells.parse(name, ["fp32"], 1)[0].shortened(8).name() == short
+
+
 def test_cells_by_shape():
     assert cells.parse("1,2,3,4:causal", ["bf16"], 2) == [Cell(1, 2, 3, 4, "causal", "bf16", 2)]
     assert cells.parse("1,32:8,1x40,4", ["fp32"], 1) == [Cell(1, 32, 40, 4, kv_heads=8, rows=1)]

@@ -104,7 +104,7 @@ class Cell:
     def shortened(self, most: int) -> Cell:
         """The same cell with at most `most` rows and columns."""
         rows, length = min(self.rows, most), min(self.length, most)
-        return dataclasses.replace(self, rows=rows if rows < length else 0, length=length, whole=self.whole or self.shape)
+        return dataclasses.replace(self, rows=0 if rows == length else rows, length=length, whole=self.whole or self.shape)
 
     def label(self) -> str:
         return f"[{self.text()}]"

@@ -48,9 +48,9 @@ def _number(value: float | None, of: str) -> str:
     return f"{value:.0f} %" if of.startswith(("share", "%")) else f"{value:.3g}×"
 
 
-def loss_table(report: dict) -> str:
+def loss_table(*reports: dict) -> str:
     """Cells in which a peer was faster, the worst first."""
-    found = [(ratio, row, peer) for row in report["results"] for peer in OTHERS if (ratio := ratio_of(row, peer)) is not None and ratio < 1]
+    found = [(ratio, row, peer) for report in reports for row in report["results"] for peer in OTHERS if (ratio := ratio_of(row, peer)) is not None and ratio < 1]
     rows = [[f"[{row['name']}]", row["dtype"], row["direction"], str(row["threads"]), peer, f"{ratio:.2f}×"] for ratio, row, peer in sorted(found, key=lambda x: x[0])]
     return table(["cell", "type", "direction", "threads", "faster peer", "our speed over its"], rows)
 
@@ -122,7 +122,7 @@ def fill(text: str, name: str, content: str) -> str:
 
 
 def page(text: str, of_goals: dict, of_grid: dict) -> str:
-    for name, content in (("goals", goal_table(of_goals)), ("losses", loss_table(of_grid)), ("grid", grid_table(of_grid))):
+    for name, content in (("goals", goal_table(of_goals)), ("losses", loss_table(of_goals, of_grid)), ("grid", grid_table(of_grid))):
         text = fill(text, name, content)
     return text
 

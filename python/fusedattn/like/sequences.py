@@ -49,6 +49,15 @@ class Keys(NamedTuple):
         check_pages(self.called, pages, len(self.k))
         return pages, slice(first - begin * size, last - begin * size)
 
+    def places(self, b: int) -> torch.Tensor:
+        """Of each key of sequence b, which row of k with its first two dimensions joined it is."""
+        first, last = self.spans[b]
+        size = self.k.shape[1]
+        if self.table is None:
+            return torch.arange(first, last) + self.at[b] * size
+        pages, rows = self.pages(b)
+        return (pages[:, None] * size + torch.arange(size)).flatten()[rows]
+
     def are_one_batch(self) -> bool:
         """Whether all sequences lie side by side with the same rows."""
         return self.table is None and len(set(self.spans)) == 1 and self.at == list(range(len(self.at)))

@@ -128,8 +128,11 @@ def attend_one(asked, q, span: tuple[int, int], keys: Keys, b: int):
 
 def rows_of(spans, sequences, total: int) -> torch.Tensor | None:
     """The rows of these sequences, in this order; None if they are all rows as they lie."""
-    rows = [row for b in sequences for row in range(*spans[b])]
-    return None if rows == list(range(total)) else torch.tensor(rows, dtype=torch.int64)
+    parts = [spans[b] for b in sequences]
+    ends = [0, *(last for _, last in parts)]
+    if ends[-1] == total and all(first == end for (first, _), end in zip(parts, ends)):
+        return None
+    return torch.cat([torch.arange(first, last) for first, last in parts] or [torch.empty(0, dtype=torch.int64)])
 
 
 def ends_with_gaps(spans, ordered) -> tuple[list[int], list[int]]:

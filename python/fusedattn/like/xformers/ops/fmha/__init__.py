@@ -23,7 +23,7 @@ import torch
 
 from . import attn_bias
 from .arguments import Inputs, check
-from .attention import attend, differentiate
+from .attention import attend, attend_only, differentiate
 from .attn_bias import AttentionBias, BlockDiagonalMask, LowerTriangularMask
 from .dispatch import Registration, register
 from .merging import merge
@@ -78,8 +78,7 @@ def memory_efficient_attention_forward(
     """memory_efficient_attention without gradients."""
     inputs = Inputs(query, key, value, attn_bias, p, scale, output_dtype, op)
     check("memory_efficient_attention_forward", inputs)
-    with torch.no_grad():
-        return attend(inputs)[0]
+    return attend_only(inputs)[0]
 
 
 def memory_efficient_attention_forward_requires_grad(
@@ -100,8 +99,7 @@ def memory_efficient_attention_forward_requires_grad(
     inputs = Inputs(query, key, value, attn_bias, p, scale, output_dtype, op)
     check("memory_efficient_attention_forward_requires_grad", inputs)
     _refuse_dropout("memory_efficient_attention_forward_requires_grad", p)
-    with torch.no_grad():
-        return attend(inputs, statistics=True)
+    return attend_only(inputs, statistics=True)
 
 
 def memory_efficient_attention_backward(
@@ -146,8 +144,7 @@ def memory_efficient_attention_partial(
     inputs = Inputs(query, key, value, attn_bias, p, scale, output_dtype or torch.float32, op)
     check("memory_efficient_attention_partial", inputs)
     _refuse_dropout("memory_efficient_attention_partial", p)
-    with torch.no_grad():
-        return attend(inputs, statistics=True)
+    return attend_only(inputs, statistics=True)
 
 
 def merge_attentions(

@@ -63,9 +63,15 @@ def check(function: str, inputs: Inputs) -> None:
 
 
 def reasons(inputs: Inputs) -> list[str]:
-    """Why valid inputs are not computed: what xFormers' dispatch wants to know of an operator."""
-    found = (rule.finds(inputs) for rule in RULES if rule.error is NotImplementedError)
-    return [sentence for sentence in found if sentence is not None]
+    """Why inputs are not computed: what xFormers' dispatch wants to know of an operator."""
+    found = []
+    for rule in RULES:
+        sentence = rule.finds(inputs)
+        if sentence is not None:
+            found.append(sentence)
+            if rule.error is ValueError:  # the rules after it would not know what to make of the inputs
+                break
+    return found
 
 
 def _decisive(inputs: Inputs) -> tuple | None:

@@ -6,8 +6,7 @@ from typing import NamedTuple
 
 import torch
 
-import fusedattn
-from fusedattn.extras import Extras
+from fusedattn import extras, ops
 from fusedattn.like import lse as from_lse
 from fusedattn.like.sequence_gradients import differentiate_packed
 from fusedattn.like.sequences import Keys, attend_packed
@@ -31,11 +30,18 @@ class Asked(NamedTuple):
     stream: Stream | None = None
     bias: torch.Tensor | None = None
 
-    def attend(self, q, k, v, **more):
-        return fusedattn.attention(
-            q, k, v, mask=self.mask, bias=self.bias, scale=self.scale, dropout_p=self.dropout_p,
-            dropout_seed=self.stream, **more,
-        )  # fmt: skip
+    def attend(self, q, k, v, layout: str, cu_seqlens_q=None, cu_seqlens_k=None, return_stats: bool = False):
+        """As fusedattn.attention does it, without reading again what the rules have let pass: 3 µs less."""
+        asked = None
+        if self.dropout_p or self.bias is not None or self.mask.prefix is not None:
+            asked = extras.read(self.bias, None, None, self.mask.prefix, self.dropout_p, self.stream, 0.0)
+        terms = self.terms(layout, q.shape[-1])
+        found = ops.attend(q, k, v, None, cu_seqlens_q, cu_seqlens_k, terms, return_stats, asked)
+        return found if return_stats else found[0]
+
+    def terms(self, layout: str, features: int) -> Terms:
+        scale = features**-0.5 if self.scale is None else float(self.scale)
+        return Terms(layout, scale, *self.mask.top_left, *self.mask.bottom_right, False)
 
     def of_sequence(self, b: int) -> Asked:
         """The same for sequence b alone, which drops by a seed of its own."""
@@ -50,12 +56,11 @@ class Asked(NamedTuple):
 
     def gradients(self, d_out, saved, layout: str, ends, needs_bias: bool = False):
         """(dq, dk, dv), with needs_bias also d_bias. saved: (q, k, v, out, lse)."""
-        scale = saved[0].shape[-1] ** -0.5 if self.scale is None else float(self.scale)
         stream = torch.tensor(self.stream, dtype=torch.int64) if self.dropout_p else None
-        extras = Extras(bias=self.bias, prefix=_prefix(self.mask, saved[0], layout, ends), stream=stream,
-                        keep_prob=1.0 - self.dropout_p)  # fmt: skip
-        needs = [True, True, True, needs_bias, False]
-        found = from_lse.gradients(d_out, saved, needs, Terms.of(layout, scale, self.mask), extras, ends)
+        asked = extras.Extras(bias=self.bias, prefix=_prefix(self.mask, saved[0], layout, ends), stream=stream,
+                              keep_prob=1.0 - self.dropout_p)  # fmt: skip
+        needs, terms = [True, True, True, needs_bias, False], self.terms(layout, saved[0].shape[-1])
+        found = from_lse.gradients(d_out, saved, needs, terms, asked, ends)
         return found[:4] if needs_bias else found[:3]
 
 
@@ -98,6 +103,16 @@ def attend(inputs: Inputs, statistics: bool = False, stream: Stream | None = Non
     if seen.q_ends is not None or seen.rows is not None:
         lse = None if lse is None else lse[None]
     return folded.unfold(out, lse)
+
+
+def attend_only(inputs: Inputs, statistics: bool = False, stream: Stream | None = None):
+    """attend() whose results have no gradients."""
+    if torch.is_grad_enabled():  # to switch it off takes longer than to look
+        added = biases.tensor_of(inputs.attn_bias)
+        if any(t.requires_grad for t in inputs[:3]) or (added is not None and added.requires_grad):
+            with torch.no_grad():
+                return attend(inputs, statistics, stream)
+    return attend(inputs, statistics, stream)
 
 
 def differentiate(inputs: Inputs, grad, out, lse, stream: Stream | None = None, needs_bias: bool = False):

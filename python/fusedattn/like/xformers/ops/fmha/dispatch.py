@@ -9,7 +9,7 @@ import torch
 
 from . import biases
 from .arguments import BW_NAME, DTYPES, FW_NAME, MOST_FEATURES, Inputs, reasons
-from .attention import attend, differentiate, draw_stream
+from .attention import attend_only, differentiate, draw_stream
 
 _lock = threading.Lock()
 _handles: set = set()
@@ -121,8 +121,7 @@ def _operators(fmha):
     def forward(cls, inp, needs_gradient):
         inputs = _inputs(inp)
         stream = draw_stream(inputs.p)
-        with torch.no_grad():
-            out, lse = attend(inputs, needs_gradient, stream)
+        out, lse = attend_only(inputs, needs_gradient, stream)
         if not needs_gradient:
             return out, None
         dropped = dict(op_bw=backward_operator, rng_state=stream) if stream else {}

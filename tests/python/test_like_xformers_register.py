@@ -91,6 +91,16 @@ def test_its_refusals_list_us(registered):
         ops.memory_efficient_attention(q, q, q)
 
 
+def test_a_gradient_that_xformers_would_lose_is_refused(registered):
+    q, k, v, dout, _ = draw("LowerTriangularMask")
+    added = golden.draw(2, 3, 9, 13).requires_grad_()
+    bias = fmha.attn_bias.LowerTriangularMaskWithTensorBias(added)
+    assert torch.equal(ops.memory_efficient_attention(q, k, v, bias), door.memory_efficient_attention(q, k, v, bias))
+    with pytest.raises(NotImplementedError, match="whose tensor requires grad, which xFormers does not pass on"):
+        ops.memory_efficient_attention(q.requires_grad_(), k, v, bias)
+    assert torch.autograd.grad(door.memory_efficient_attention(q, k, v, bias), added, dout)[0].abs().sum() > 0
+
+
 def test_operators_are_named(registered):
     forward, backward = fmha.ALL_FW_OPS[-1], fmha.ALL_BW_OPS[-1]
     assert (forward.NAME, backward.NAME) == ("fusedattnF", "fusedattnB") and forward.is_available()

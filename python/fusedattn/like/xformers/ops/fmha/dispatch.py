@@ -117,6 +117,7 @@ def _operators(fmha):
         VARLEN_LSE_PACKED=True,
         not_supported_reasons=classmethod(lambda cls, d: reasons(_inputs(d))),
     )
+    own = dict(shared, not_supported_reasons=classmethod(lambda cls, d: _backward_reasons(_inputs(d))))
 
     def forward(cls, inp, needs_gradient):
         inputs = _inputs(inp)
@@ -129,19 +130,30 @@ def _operators(fmha):
 
     def backward(cls, ctx, inp, grad):
         inputs = _inputs(inp)
-        added = biases.tensor_of(inputs.attn_bias)
-        needs_bias = added is not None and added.requires_grad
+        needs_bias = isinstance(inputs.attn_bias, torch.Tensor) and inputs.attn_bias.requires_grad
         with torch.no_grad():
             dq, dk, dv, db = differentiate(inputs, grad, ctx.out, ctx.lse, ctx.rng_state, needs_bias)
         return Gradients(dq=dq, dk=dk, dv=dv, db=db)
 
     backward_operator = type(
-        "BwOp", (AttentionBwOpBase,), dict(shared, NAME=BW_NAME, apply=classmethod(backward), __module__=__name__)
+        "BwOp", (AttentionBwOpBase,), dict(own, NAME=BW_NAME, apply=classmethod(backward), __module__=__name__)
     )
     forward_operator = type(
         "FwOp", (AttentionFwOpBase,), dict(shared, NAME=FW_NAME, apply=classmethod(forward), __module__=__name__)
     )
     return forward_operator, backward_operator
+
+
+def _backward_reasons(inputs: Inputs) -> list[str]:
+    """The same of gradients: that of a tensor within a class would be lost, for xFormers passes on those of tensors."""
+    found, bias = reasons(inputs), inputs.attn_bias
+    added = biases.tensor_of(bias)
+    if added is not None and added is not bias and added.requires_grad:
+        found.append(
+            f"attn_bias is a {type(bias).__name__} whose tensor requires grad, which xFormers does not pass on"
+            " (supported: a tensor without, or fusedattn.like.xformers.memory_efficient_attention)"
+        )
+    return found
 
 
 def _inputs(d) -> Inputs:

@@ -68,11 +68,18 @@ def test_dropout_tensors_and_other_dimensions(registered):
     plain = [attend(*leaves, added) for attend in (ops.memory_efficient_attention, door.memory_efficient_attention)]
     for one, other in zip(*(torch.autograd.grad(out, (*leaves, added), dout) for out in plain), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+    flat = [t.detach().transpose(1, 2).flatten(0, 1).requires_grad_() for t in (q, k, v)]
+    small = golden.draw(6, 9, 13).requires_grad_()
+    both = [attend(*flat, small) for attend in (ops.memory_efficient_attention, door.memory_efficient_attention)]
+    for one, other in zip(*(torch.autograd.grad(out.square().sum(), (*flat, small)) for out in both), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
     dv, dropped = results[0][3], results[0][0]
     torch.testing.assert_close((dv * v).sum(), (dout * dropped).sum(), rtol=1e-4, atol=1e-4)
     flat = [t.transpose(1, 2).flatten(0, 1).detach() for t in (q, k, v)]
     assert torch.equal(ops.memory_efficient_attention(*flat), door.memory_efficient_attention(*flat))
     grouped = [t.detach().unsqueeze(3).expand(-1, -1, -1, 2, -1) for t in (q, k, v)]
+    with pytest.raises(NotImplementedError, match="of which xFormers passes on no gradients"):
+        ops.memory_efficient_attention(*(t.contiguous().requires_grad_() for t in grouped))
     out, lse = fmha.memory_efficient_attention_partial(*(t.bfloat16() for t in grouped))
     assert out.dtype == torch.float32 and out.shape == (2, 9, 3, 2, 24) and lse.shape == (2, 3, 2, 9)
 

@@ -88,21 +88,23 @@ def attend(inputs: Inputs, statistics: bool = False, stream: Stream | None = Non
     q, k, v = folded.q, folded.k, folded.v
     if seen.rows is not None:
         out, lse = _attend_sequences(asked, q[0], seen, k, v)
-        out = out[None]
     elif seen.q_ends is not None:
-        more = dict(layout="TND", cu_seqlens_q=seen.q_ends, cu_seqlens_k=seen.k_ends, return_stats=statistics)
-        found = asked.attend(q[0], k[0], v[0], **more)
-        out, lse = (found[0][None], _log_sum_exp(*found[1:])) if statistics else (found[None], None)
-    elif statistics:
-        out, *found = asked.attend(q, k, v, layout="BSND", return_stats=True)
-        lse = _log_sum_exp(*found)
+        ends = dict(cu_seqlens_q=seen.q_ends, cu_seqlens_k=seen.k_ends)
+        out, lse = _attend(asked, q[0], k[0], v[0], statistics, layout="TND", **ends)
     else:
-        out, lse = asked.attend(q, k, v, layout="BSND"), None
+        out, lse = _attend(asked, q, k, v, statistics, layout="BSND")
+    if out.dim() == 3:  # packed
+        out, lse = out[None], None if lse is None else lse[None]
     if out.dtype != inputs.out_dtype():
         out = out.to(inputs.out_dtype())
-    if seen.q_ends is not None or seen.rows is not None:
-        lse = None if lse is None else lse[None]
     return folded.unfold(out, lse)
+
+
+def _attend(asked: Asked, q, k, v, statistics: bool, **more):
+    if not statistics:
+        return asked.attend(q, k, v, **more), None
+    out, *found = asked.attend(q, k, v, **more, return_stats=True)
+    return out, _log_sum_exp(*found)
 
 
 def attend_only(inputs: Inputs, statistics: bool = False, stream: Stream | None = None):
@@ -118,7 +120,8 @@ def attend_only(inputs: Inputs, statistics: bool = False, stream: Stream | None 
 def differentiate(inputs: Inputs, grad, out, lse, stream: Stream | None = None, needs_bias: bool = False):
     """(dq, dk, dv, db) from a call's output and log-sum-exp, which may be those of more keys than these.
 
-    lse as attend() gives it, or padded as some of xFormers' operators have it; db is None unless needs_bias.
+    lse as attend() gives it, or padded as some of xFormers' operators have it; db is None unless needs_bias, for
+    which attn_bias is a tensor in the scores' own shape.
     """
     seen = biases.read(inputs.attn_bias, inputs.query.shape[1], inputs.key.shape[1])
     folded = fold(inputs, seen.bias, shared=False)

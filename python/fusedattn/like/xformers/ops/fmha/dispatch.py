@@ -145,13 +145,18 @@ def _operators(fmha):
 
 
 def _backward_reasons(inputs: Inputs) -> list[str]:
-    """The same of gradients: that of a tensor within a class would be lost, for xFormers passes on those of tensors."""
+    """The same of gradients: what xFormers does not pass on would be lost."""
     found, bias = reasons(inputs), inputs.attn_bias
     added = biases.tensor_of(bias)
     if added is not None and added is not bias and added.requires_grad:
         found.append(
             f"attn_bias is a {type(bias).__name__} whose tensor requires grad, which xFormers does not pass on"
             " (supported: a tensor without, or fusedattn.like.xformers.memory_efficient_attention)"
+        )
+    if inputs.query.dim() == 5:
+        found.append(
+            "query is [B, M, G, H, K], of which xFormers passes on no gradients (supported: [B, M, H, K], or"
+            " fusedattn.like.xformers.memory_efficient_attention)"
         )
     return found
 

@@ -50,8 +50,11 @@ _passed: set = set()  # what decides about inputs that passed every rule: readin
 def check(function: str, inputs: Inputs) -> None:
     """Raises for the first rule that the inputs break."""
     decisive = _decisive(inputs)
-    if decisive is not None and decisive in _passed:
-        return
+    try:
+        if decisive is not None and decisive in _passed:
+            return
+    except TypeError:  # an argument that cannot be hashed
+        decisive = None
     for rule in RULES:
         sentence = rule.finds(inputs)
         if sentence is not None:
@@ -85,14 +88,12 @@ def _decisive(inputs: Inputs) -> tuple | None:
             return None
         added = added.dtype, added.shape, added.is_cpu, added.layout
     try:
-        decisive = (
+        return (
             query.dtype, query.shape, query.is_cpu, query.layout, key.dtype, key.shape, key.is_cpu, key.layout,
             value.dtype, value.shape, value.is_cpu, value.layout, type(bias), added, *rest, *map(type, rest[:2]),
         )  # fmt: skip
-        hash(decisive)
-    except (RuntimeError, TypeError):  # a nested tensor has no shape; and what cannot be hashed
+    except RuntimeError:  # of torch, for a nested tensor, which has no shape
         return None
-    return decisive
 
 
 def _named(inputs: Inputs):

@@ -110,8 +110,9 @@ def _attend(asked: Asked, q, k, v, statistics: bool, **more):
 def attend_only(inputs: Inputs, statistics: bool = False, stream: Stream | None = None):
     """attend() whose results have no gradients."""
     if torch.is_grad_enabled():  # to switch it off takes longer than to look
-        added = biases.tensor_of(inputs.attn_bias)
-        if any(t.requires_grad for t in inputs[:3]) or (added is not None and added.requires_grad):
+        q, k, v, bias = inputs[:4]
+        added = None if bias is None else biases.tensor_of(bias)
+        if q.requires_grad or k.requires_grad or v.requires_grad or (added is not None and added.requires_grad):
             with torch.no_grad():
                 return attend(inputs, statistics, stream)
     return attend(inputs, statistics, stream)

@@ -29,8 +29,12 @@ def test_the_program_runs():
 def test_every_argument_is_described():
     parameters = inspect.signature(door.attention_forward).parameters
     names = [name for name, one in parameters.items() if one.kind is not one.VAR_KEYWORD and name != "module"]
-    described = re.findall(r"`(\w+)`", " ".join(re.findall(r"^\| (.*?) \|", section("Arguments"), re.MULTILINE)))
-    assert {*names, *REFUSED, "sliding_window", "cu_seq_lens_q", "cu_seq_lens_k", "output_attentions"} <= set(described)
+    described = re.findall(
+        r"`(\w+)`", " ".join(re.findall(r"^\| (.*?) \|", section("Arguments"), re.MULTILINE))
+    )
+    assert {*names, *REFUSED, "sliding_window", "cu_seq_lens_q", "cu_seq_lens_k", "output_attentions"} <= set(
+        described
+    )
 
 
 def test_every_model_that_is_tested_is_named():

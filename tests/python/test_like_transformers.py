@@ -104,11 +104,23 @@ def test_a_float_mask_of_two_values_is_a_bool_mask(hidden):
         (NotImplementedError, {"cache": object()}, "cache: a paged cache .* only cache=None"),
         (NotImplementedError, {"indices": torch.zeros(2, 6, 3)}, "indices: .* only indices=None"),
         (NotImplementedError, {"head_mask": torch.ones(4)}, "head_mask: .* only head_mask=None"),
-        (NotImplementedError, {"sliding_window": 2, "is_causal": False}, "sliding_window=2 .* accepted are None"),
-        (NotImplementedError, {"attention_mask": torch.ones(1, 1, 6, 6, dtype=torch.int64)}, "attention_mask is torch.int64"),
+        (
+            NotImplementedError,
+            {"sliding_window": 2, "is_causal": False},
+            "sliding_window=2 .* accepted are None",
+        ),
+        (
+            NotImplementedError,
+            {"attention_mask": torch.ones(1, 1, 6, 6, dtype=torch.int64)},
+            "attention_mask is torch.int64",
+        ),
         (ValueError, {"attention_mask": torch.ones(6, dtype=torch.bool)}, "attention_mask has shape .6,."),
         (TypeError, {"attention_mask": [[1, 1]]}, "attention_mask is a list"),
-        (ValueError, {"s_aux": torch.zeros(3)}, "s_aux has shape .3,.; accepted is one number for each of 4 heads"),
+        (
+            ValueError,
+            {"s_aux": torch.zeros(3)},
+            "s_aux has shape .3,.; accepted is one number for each of 4 heads",
+        ),
         (ValueError, {"dropout": 1.5}, "dropout_p is 1.5"),
         (ValueError, {"softcap": -1.0}, "softcap is -1.0"),
         (TypeError, {"scaling": "1"}, "scaling is '1'"),
@@ -124,7 +136,9 @@ def test_packed_lengths_take_no_bias():
     q, k, v = (t[:1] for t in qkv())
     ends = torch.tensor([0, 3, 6])
     with pytest.raises(NotImplementedError, match="position_bias .* beside cu_seq_lens_q"):
-        door.attention_forward(Layer(), q, k, v, None, cu_seq_lens_q=ends, position_bias=torch.zeros(1, 4, 6, 6))
+        door.attention_forward(
+            Layer(), q, k, v, None, cu_seq_lens_q=ends, position_bias=torch.zeros(1, 4, 6, 6)
+        )
 
 
 def test_arguments_that_are_none_or_without_effect_are_accepted():
@@ -155,7 +169,10 @@ def test_a_position_bias_keeps_the_diagonal_and_the_padding():
     q, k, v = qkv()
     bias, causal = torch.randn(1, 4, 6, 6), torch.ones(6, 6, dtype=torch.bool).tril()
     padding = torch.arange(6) < torch.tensor([6, 4])[:, None]
-    for mask, shown in ((None, causal), (padding[:, None, None, :].expand(2, 1, 6, 6), padding[:, None, None, :])):
+    for mask, shown in (
+        (None, causal),
+        (padding[:, None, None, :].expand(2, 1, 6, 6), padding[:, None, None, :]),
+    ):
         out, _ = door.attention_forward(Layer(is_causal=True), q, k, v, mask, position_bias=bias)
         expected = plain(q, k, v, bias.masked_fill(~shown, -torch.inf))
         torch.testing.assert_close(out, expected, atol=1e-6, rtol=1e-5)
@@ -170,7 +187,9 @@ def test_padding_in_two_dimensions_is_that_of_flash_attn():
     cache = [torch.cat((t, torch.full_like(t[:, :, :2], torch.nan)), 2) for t in (k, v)]
     padding = torch.nn.functional.pad(padding, (0, 2))
     longer, _ = door.attention_forward(Layer(is_causal=False), q, *cache, padding)
-    torch.testing.assert_close(longer, plain(q, k, v, padding[:, None, None, :7].bool()), atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(
+        longer, plain(q, k, v, padding[:, None, None, :7].bool()), atol=1e-6, rtol=1e-5
+    )
 
 
 def test_learned_queries_of_one_are_repeated():

@@ -5,7 +5,11 @@ import pytest
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-from transformers import AttentionInterface, AttentionMaskInterface, modeling_flash_attention_utils  # noqa: E402
+from transformers import (
+    AttentionInterface,
+    AttentionMaskInterface,
+    modeling_flash_attention_utils,
+)  # noqa: E402
 from transformers_models import DECODER, PADDED, assert_same, token_ids, two_models  # noqa: E402
 
 from fusedattn.like import transformers as door  # noqa: E402
@@ -35,7 +39,11 @@ def eager_and_flash(name, **more):
 
 def test_undo_restores_every_table_in_any_order():
     before = tables()
-    handles = [door.register("another"), door.register("another", flash_attention_2=True), door.register("sdpa")]
+    handles = [
+        door.register("another"),
+        door.register("another", flash_attention_2=True),
+        door.register("sdpa"),
+    ]
     assert AttentionInterface._global_mapping["sdpa"] is door.attention_forward
     for handle in (handles[0], handles[2], handles[1]):
         assert "another" in AttentionInterface._global_mapping

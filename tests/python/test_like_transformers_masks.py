@@ -55,9 +55,16 @@ def packed(name):
 def ask(function, q_length=LENGTH, kv_length=LENGTH, padding=None, **more):
     """(the door's mask, transformers' bytes)."""
     given = dict(
-        batch_size=2, q_length=q_length, kv_length=kv_length, mask_function=function, attention_mask=padding, **more
+        batch_size=2,
+        q_length=q_length,
+        kv_length=kv_length,
+        mask_function=function,
+        attention_mask=padding,
+        **more,
     )
-    whole = masking_utils.sdpa_mask(**{**given, "allow_is_causal_skip": False, "allow_is_bidirectional_skip": False})
+    whole = masking_utils.sdpa_mask(
+        **{**given, "allow_is_causal_skip": False, "allow_is_bidirectional_skip": False}
+    )
     return door.attention_mask(**given), whole
 
 
@@ -91,14 +98,21 @@ def test_packed_sequences_are_lengths(name):
     assert_light_and_right(*ask(packed(name)))
 
 
-@pytest.mark.parametrize(("q_offset", "kv_offset", "kv_length"), [(9, 0, 12), (9, 0, 16), (9, 5, 7), (0, 0, 16)])
+@pytest.mark.parametrize(
+    ("q_offset", "kv_offset", "kv_length"), [(9, 0, 12), (9, 0, 16), (9, 5, 7), (0, 0, 16)]
+)
 @pytest.mark.parametrize("name", ["causal", "window", "one chunk", "chunks"])
 @pytest.mark.parametrize("rows", [1, 3])
 def test_a_cache_moves_the_band(q_offset, kv_offset, kv_length, name, rows):
     for padded, whole_offset in itertools.product(("none", "left"), (int, torch.tensor)):
         padding = padding_of(padded)
         mask, whole = ask(
-            pattern(name, padding), rows, kv_length, padding, q_offset=whole_offset(q_offset), kv_offset=kv_offset
+            pattern(name, padding),
+            rows,
+            kv_length,
+            padding,
+            q_offset=whole_offset(q_offset),
+            kv_offset=kv_offset,
         )
         sizes = {"q_length": rows, "kv_length": kv_length}
         torch.testing.assert_close(out_of(mask, **sizes), out_of(whole, **sizes), atol=1e-6, rtol=1e-5)
@@ -150,7 +164,9 @@ def test_whoever_looks_finds_a_tensor():
     assert mask.tolist() == whole.tolist() and (mask.numpy() == whole.numpy()).all()
 
 
-@pytest.mark.parametrize("write", [lambda m: m.fill_(True), lambda m: m[:, :, :, :3].fill_(True), lambda m: m.logical_not_()])
+@pytest.mark.parametrize(
+    "write", [lambda m: m.fill_(True), lambda m: m[:, :, :, :3].fill_(True), lambda m: m.logical_not_()]
+)
 def test_whoever_writes_is_heeded(write):
     mask, whole = ask(pattern("window"))
     whole = whole.clone()

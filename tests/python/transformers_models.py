@@ -27,7 +27,14 @@ ENCODER_DECODER = {
     "forced_eos_token_id": None,
 }  # fmt: skip
 MOE = {"num_local_experts": 2, "num_experts_per_tok": 1}
-IMAGE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 32, "image_size": 12, "patch_size": 4}
+IMAGE = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 32,
+    "image_size": 12,
+    "patch_size": 4,
+}
 NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 
 # name: (class of the model, class of its configuration, options)

@@ -42,7 +42,9 @@ def check_mask(mask) -> None:
 def sink_of(s_aux, heads: int):
     """A sink for each head, as the core takes it."""
     if s_aux.numel() != heads:
-        raise ValueError(f"s_aux has shape {tuple(s_aux.shape)}; accepted is one number for each of {heads} heads")
+        raise ValueError(
+            f"s_aux has shape {tuple(s_aux.shape)}; accepted is one number for each of {heads} heads"
+        )
     return s_aux.reshape(heads).float()
 
 

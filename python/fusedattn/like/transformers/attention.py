@@ -62,7 +62,10 @@ def attention_forward(
     if scores.bias is not None or dropout or softcap is not None or s_aux is not None:
         sink = None if s_aux is None else arguments.sink_of(s_aux, query.shape[1])
         asked = extras.read(scores.bias, None, sink, None, float(dropout), None, float(softcap or 0.0))
-    return _attend(query, key, value, scores, query.shape[3] ** -0.5 if scaling is None else scaling, asked), None
+    return (
+        _attend(query, key, value, scores, query.shape[3] ** -0.5 if scaling is None else scaling, asked),
+        None,
+    )
 
 
 def _attend(query, key, value, scores: Scores, scale, asked):

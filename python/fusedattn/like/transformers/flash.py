@@ -13,7 +13,12 @@ from ..flash_attn.flash_attn_interface import flash_attn_with_kvcache
 from ..flash_attn.raw import PACKED, PADDED, forward, forward_packed
 
 NAME = "flash_attention_2"
-_CONDITIONAL = ("bark", "falcon", "gpt_neo", "gptj")  # models that import the forward only where flash-attn is found
+_CONDITIONAL = (
+    "bark",
+    "falcon",
+    "gpt_neo",
+    "gptj",
+)  # models that import the forward only where flash-attn is found
 
 
 def flash_attn_func(
@@ -35,7 +40,9 @@ def flash_attn_varlen_func(
     with named("flash_attn_varlen_func"):
         asked = read(dropout_p, softmax_scale, causal, window_size, softcap, None, learnable_sink)
         check_tensors(PACKED, q=q, k=k, v=v)
-        return forward_packed(asked, q, k, v, (cu_seqlens_q, cu_seqlens_k), (block_table, None, None, None), False)[0]
+        return forward_packed(
+            asked, q, k, v, (cu_seqlens_q, cu_seqlens_k), (block_table, None, None, None), False
+        )[0]
 
 
 class FlashAttention:
@@ -44,7 +51,11 @@ class FlashAttention:
     def __init__(self):
         self._given = []
         self._matrix = modeling_utils.FLASH_ATTENTION_COMPATIBILITY_MATRIX
-        self._before = self._matrix[2], modeling_utils.PreTrainedModel._flash_attn_can_dispatch, flash_utils._lazy_imports
+        self._before = (
+            self._matrix[2],
+            modeling_utils.PreTrainedModel._flash_attn_can_dispatch,
+            flash_utils._lazy_imports,
+        )
         _, can_dispatch, lazy_imports = self._before
 
         def _flash_attn_can_dispatch(model, flash_attn_version, is_init_check=False):
@@ -55,7 +66,13 @@ class FlashAttention:
 
         def _lazy_imports(implementation, *arguments, **words):
             if implementation == NAME:
-                return flash_attn_func, flash_attn_varlen_func, flash_attn_with_kvcache, pad_input, unpad_input
+                return (
+                    flash_attn_func,
+                    flash_attn_varlen_func,
+                    flash_attn_with_kvcache,
+                    pad_input,
+                    unpad_input,
+                )
             return lazy_imports(implementation, *arguments, **words)
 
         self._matrix[2] = dict(self._matrix[2], general_availability_check=lambda *_, **__: True)
@@ -73,5 +90,9 @@ class FlashAttention:
     def remove(self) -> None:
         for module in self._given:
             del module._flash_attention_forward
-        self._matrix[2], modeling_utils.PreTrainedModel._flash_attn_can_dispatch, flash_utils._lazy_imports = self._before
+        (
+            self._matrix[2],
+            modeling_utils.PreTrainedModel._flash_attn_can_dispatch,
+            flash_utils._lazy_imports,
+        ) = self._before
         flash_utils._loaded_implementation = None

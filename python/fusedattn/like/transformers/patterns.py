@@ -51,7 +51,11 @@ def _all_of(mask_functions) -> Pattern | None:
             return None
         found[name] = given[0] if given else None
     for part in parts:  # places and positions are not mixed
-        if found["positions"] is not None and part.positions is None and (part.band, part.chunk) != (Band(), None):
+        if (
+            found["positions"] is not None
+            and part.positions is None
+            and (part.band, part.chunk) != (Band(), None)
+        ):
             return None
     return Pattern(band, **found)
 

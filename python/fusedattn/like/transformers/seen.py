@@ -50,7 +50,9 @@ class SeenMask(torch.Tensor):
     def bytes(self) -> torch.Tensor:
         """The mask as an ordinary tensor, made at the first call."""
         if self._bytes is None:
-            self._bytes = self._make().contiguous()  # no element twice in memory, or it could not be written to
+            self._bytes = (
+                self._make().contiguous()
+            )  # no element twice in memory, or it could not be written to
         return self._bytes
 
     @classmethod
@@ -58,7 +60,9 @@ class SeenMask(torch.Tensor):
         if function in _PASSES_ON and args[0].sight is not None:
             mask = args[0]
             return cls(mask.shape, mask._sight, mask._make)
-        writes = any(argument.alias_info is not None for argument in function._schema.arguments)  # or shares memory
+        writes = any(
+            argument.alias_info is not None for argument in function._schema.arguments
+        )  # or shares memory
         args, kwargs = tree_map(lambda value: _ordinary(value, writes), (args, kwargs or {}))
         return function(*args, **kwargs)
 

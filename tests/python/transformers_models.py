@@ -80,6 +80,7 @@ PADDED[1, :4] = 0  # on the left
 def two_models(name: str, **more):
     """(eager, fusedattn): the same random weights, in eval mode."""
     door.register()
+    torch.set_num_threads(1)  # a team would mostly wait for itself
     model_class, config_class, options = {**DECODERS, **OTHERS}[name]
     if name in DECODERS or name in ("BERT", "ModernBERT"):
         options = {**DECODER, **options}

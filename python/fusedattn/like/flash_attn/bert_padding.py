@@ -12,7 +12,7 @@ def index_first_axis(input, indices):
 
 def index_put_first_axis(values, indices, first_axis_dim):
     """Zeros of first_axis_dim rows, with values in the rows `indices`."""
-    return values.new_zeros(first_axis_dim, *values.shape[1:]).index_copy(0, indices, values)
+    return values.new_zeros(first_axis_dim, *values.shape[1:]).index_copy(0, indices.long(), values)
 
 
 def index_first_axis_residual(input, indices):

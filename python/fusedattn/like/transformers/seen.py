@@ -1,0 +1,103 @@
+"""A mask that is a tensor to whoever looks at it, and a few numbers to whoever does not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch.utils._pytree import tree_map
+
+from ...mask import Band
+
+
+class Sight(NamedTuple):
+    """What queries see of keys.
+
+    band: row i sees the columns i - left to i + right, counted in its sequence. padding: None, or bool [B, Skv],
+    True where a column shows. ends: None, or int64 (of rows, of columns), cumulative lengths with a leading 0 of
+    sequences packed in the B * S rows of a batch, each of which sees itself alone.
+    """
+
+    band: Band
+    padding: torch.Tensor | None = None
+    ends: tuple[torch.Tensor, torch.Tensor] | None = None
+
+
+class SeenMask(torch.Tensor):
+    """A bool tensor [B, 1, Sq, Skv], True is visible, that has no memory until an operation of torch needs it.
+
+    Models may index, combine, move or change it as any tensor: the first such operation makes the bytes, as
+    transformers makes them for torch's attention, and its results are ordinary tensors. What only passes it on
+    (detach, clone, gradient checkpointing) keeps it as it is.
+    """
+
+    __torch_function__ = torch._C._disabled_torch_function_impl
+
+    @staticmethod
+    def __new__(cls, shape, sight: Sight | None, make: Callable[[], torch.Tensor] | None):
+        """make: gives the bytes, [B, 1, Sq, Skv]."""
+        return torch.Tensor._make_wrapper_subclass(cls, shape, dtype=torch.bool, device="cpu")
+
+    def __init__(self, shape, sight: Sight | None, make: Callable[[], torch.Tensor] | None):
+        self._sight, self._make, self._bytes = sight, make, None
+
+    @property
+    def sight(self) -> Sight | None:
+        """What it shows, as numbers; None once others may have written to its bytes."""
+        return self._sight
+
+    def bytes(self) -> torch.Tensor:
+        """The mask as an ordinary tensor, made at the first call."""
+        if self._bytes is None:
+            self._bytes = (
+                self._make().contiguous()
+            )  # no element twice in memory, or it could not be written to
+        return self._bytes
+
+    @classmethod
+    def __torch_dispatch__(cls, function, types, args=(), kwargs=None):
+        if function in _PASSES_ON and args[0].sight is not None:
+            mask = args[0]
+            return cls(mask.shape, mask._sight, mask._make)
+        writes = any(
+            argument.alias_info is not None for argument in function._schema.arguments
+        )  # or shares memory
+        args, kwargs = tree_map(lambda value: _ordinary(value, writes), (args, kwargs or {}))
+        return function(*args, **kwargs)
+
+    def __tensor_flatten__(self):
+        """For torch.compile, which meets it as an argument: its bytes, and no sight."""
+        self.bytes()
+        return ["_bytes"], None
+
+    @staticmethod
+    def __tensor_unflatten__(inner, _context, size, _stride):
+        mask = SeenMask(size, None, None)
+        mask._bytes = inner["_bytes"]
+        return mask
+
+    def numpy(self, **words):
+        return _ordinary(self, True).numpy(**words)
+
+    def tolist(self):
+        return self.bytes().tolist()
+
+    def __reduce_ex__(self, protocol):
+        return self.bytes().__reduce_ex__(protocol)
+
+    def __repr__(self, **_):
+        return f"SeenMask({tuple(self.shape)}, {self.sight})"
+
+
+def _ordinary(value, writes: bool):
+    """The bytes of a mask, other values as they are. writes: whether they may be written to from now on."""
+    if not isinstance(value, SeenMask):
+        return value
+    found = value.bytes()
+    if writes:
+        value._sight = None
+    return found
+
+
+_PASSES_ON = {torch.ops.aten.detach.default, torch.ops.aten.alias.default, torch.ops.aten.clone.default}

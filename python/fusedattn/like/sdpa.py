@@ -117,11 +117,10 @@ def _attended(call: Call, stats: bool) -> tuple:
     if dropout_p == 1:  # every weight is dropped
         seen, dropout_p = "NOTHING", 0.0
     scale = query.shape[-1] ** -0.5 if call.scale is None else call.scale
-    asked = (
-        None
-        if bias is None and dropout_p == 0
-        else extras.read(bias, None, None, None, float(dropout_p), None, 0.0)
-    )
+    if dropout_p != 0:
+        asked = extras.read(bias, None, None, None, float(dropout_p), None, 0.0)
+    else:
+        asked = None if bias is None else extras.Extras(bias)
     step = query.stride()
     if step[1] < step[2] and query.shape[2] > 1:  # rows before heads in memory, as projections leave them
         query, key, value = query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)

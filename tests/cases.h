@@ -5,6 +5,7 @@
 #include <fusedattn/fusedattn.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdint>
 #include <string>
@@ -186,6 +187,12 @@ inline void add_size_cases(CaseList& list) {
               .q_len = q_len,
               .kv_len = kv_len,
               .dim = 20});
+  }
+  // So few rows that nothing is packed, with and without columns that some do not see.
+  for (const auto& [q_len, kv_len, dim] : std::vector<std::array<int64_t, 3>>{{1, 513, 64}, {2, 130, 32}, {3, 47, 128}, {5, 401, 16}, {8, 500, 48}}) {
+    const std::string name = "few" + std::to_string(q_len);
+    list.add({.name = name, .q_heads = 4, .kv_heads = 2, .q_len = q_len, .kv_len = kv_len, .dim = dim});
+    list.add({.name = name + "_causal", .q_len = q_len, .kv_len = kv_len, .dim = dim, .bottom_right = kCausal});
   }
   list.add({.name = "grouped", .batch = 2, .q_heads = 6, .kv_heads = 2, .q_len = 34, .kv_len = 65, .dim = 32});
   list.add({.name = "one_key_head",

@@ -56,6 +56,7 @@ std::vector<Cell> cells() {
           {grouped, bf16, forward},
           {grouped, bf16, backward},
           {decode, bf16, forward},
+          {decode, bf16, backward},
           {with_bytes(square("mask bytes 128x128x64", 1, 128, 64)), fp32, forward},
           {with_dropout(square("dropout 128x128x64", 1, 128, 64)), fp32, forward},
           {with_dropout(square("dropout 128x128x64", 1, 128, 64)), fp32, backward}};

@@ -75,7 +75,7 @@ void with_forward(const Problem& p, const ForwardItem& item, void* scratch, cons
   switch (p.dtype) {
     case Dtype::f32: return act(Forward<float, Fma>(p, item, scratch, parts));
     case Dtype::f16: return act(Forward<f16, Fma>(p, item, scratch, parts));
-    case Dtype::bf16: return is_narrow(p, sequence(p, item.b)) ? act(Forward<bf16, Fma>(p, item, scratch, parts)) : act(Forward<bf16, MacOfBf16>(p, item, scratch, parts));
+    case Dtype::bf16: return is_narrow(p, sequence(p, item.b).q_len * p.group()) ? act(Forward<bf16, Fma>(p, item, scratch, parts)) : act(Forward<bf16, MacOfBf16>(p, item, scratch, parts));
   }
 }
 void forward_any(const Problem& p, const ForwardItem& item, void* scratch, const ForwardParts& parts) {

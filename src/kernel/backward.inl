@@ -7,7 +7,7 @@
 template <class T, class Mac>
 class Backward : ScoreGradients<T, Mac> {
   using Base = ScoreGradients<T, Mac>;
-  using Base::at, Base::block_, Base::bytes_of_row, Base::d_out_pairs, Base::d_scores, Base::k_, Base::keeping_, Base::p_;
+  using Base::at, Base::block_, Base::bytes_of_row, Base::d_out_pairs, Base::d_scores, Base::k_, Base::keeping_, Base::narrow_, Base::p_;
   using Base::probabilities, Base::q_pairs, Base::s_, Base::scaling_, Base::seq_, Base::sight_, Base::sizes_, Base::width;
 
  public:
@@ -27,19 +27,25 @@ class Backward : ScoreGradients<T, Mac> {
   }
 
  private:
-  Panels key_rows() const { return {s_.key_rows, sizes_.ld_dq, kPanel}; }
+  Panels packed_key_rows() const { return {s_.key_rows, sizes_.ld_dq, kPanel}; }
 
   void enter_block(Range block) {
     Base::enter_columns(block);
+    begun_ = stored_ = false;
+    if (!narrow_) begin_sums();
+  }
+
+  void begin_sums() {
+    begun_ = true;
     pack_key_rows(false);
-    std::fill(s_.dk, s_.dk + block.size() * sizes_.ld_dq, 0.0f);
-    std::fill(s_.dv, s_.dv + block.size() * sizes_.ld_dv, 0.0f);
+    std::fill(s_.dk, s_.dk + block_.size() * sizes_.ld_dq, 0.0f);
+    std::fill(s_.dv, s_.dv + block_.size() * sizes_.ld_dv, 0.0f);
   }
 
   void pack_key_rows(bool clean) {
     const Timed timed(p_, Stage::pack);
-    keys_finite_ = pack_pairs<Mac>(k_, p_.k.row_stride, block_.size(), p_.dim, key_rows());
-    pad_pairs<Mac>(block_.size(), width(), p_.dim, key_rows());
+    keys_finite_ = pack_pairs<Mac>(k_, p_.k.row_stride, block_.size(), p_.dim, packed_key_rows());
+    pad_pairs<Mac>(block_.size(), width(), p_.dim, packed_key_rows());
     if (clean) Mac::clean_words(s_.key_rows, words<Mac>(block_.size()) * sizes_.ld_dq);
     keys_cleaned_ = clean;
   }
@@ -48,6 +54,8 @@ class Backward : ScoreGradients<T, Mac> {
     if (!Base::look(rows)) return;
     const bool hides = hides_some(s_.seen, rows.size(), block_.size());
     const bool rows_finite = Base::differentiate(rows, Base::Of::products);
+    if (narrow_ && !hides) return multiply_unpacked(rows.size());
+    if (!begun_) begin_sums();
     pack_tile(rows);
     clean(rows, hides && !rows_finite, hides && !keys_finite_);
     const Timed timed(p_, Stage::products);
@@ -56,8 +64,29 @@ class Backward : ScoreGradients<T, Mac> {
                             sizes_.ld_dv);
     sum_products<Mac, true>(s_.ds_pairs, sizes_.ld_scores, q_pairs(), s_.column_hulls, block_.size(), p_.dim, s_.dk, sizes_.ld_dq);
     if (item_.dq == nullptr) return;
-    sum_products<Mac, false>(s_.ds_rows, sizes_.ld_scores, key_rows(), s_.hulls, rows.size(), p_.dim,
+    sum_products<Mac, false>(s_.ds_rows, sizes_.ld_scores, packed_key_rows(), s_.hulls, rows.size(), p_.dim,
                              item_.dq + rows.begin * sizes_.ld_dq, sizes_.ld_dq);
+  }
+
+  // Everything of few rows, all that there are, where nothing is hidden and no 0 meets a NaN.
+  void multiply_unpacked(std::int64_t rows) {
+    const Timed timed(p_, Stage::products);
+    if (item_.dq != nullptr) narrow_sum_products(s_.d_scores, sizes_.ld_scores, Base::key_rows(), rows, item_.dq, sizes_.ld_dq, true);
+    for (std::int64_t i = rows; i < kNarrowLines; ++i) {
+      std::fill(probabilities(i), probabilities(i) + block_.size(), 0.0f);
+      std::fill(d_scores(i), d_scores(i) + block_.size(), 0.0f);
+    }
+    const auto store = [&](auto* dk, std::int64_t dk_stride, auto* dv, std::int64_t dv_stride) {
+      if (dk != nullptr)
+        narrow_outer_products(s_.d_scores, sizes_.ld_scores, s_.q, sizes_.ld_q, rows, scaling_.keys, dk, dk_stride, block_.size(), p_.dim);
+      if (dv != nullptr)
+        narrow_outer_products(s_.probabilities, sizes_.ld_scores, s_.d_out, sizes_.ld_v, rows, keeping_.inverse(), dv, dv_stride, block_.size(), p_.dim_v);
+    };
+    if (item_.dkv != nullptr)
+      store(dk_part(block_.begin), sizes_.ld_dq, dv_part(block_.begin), sizes_.ld_dv);
+    else
+      store(column_of(p_.dk, block_.begin), p_.dk.row_stride, column_of(p_.dv, block_.begin), p_.dv.row_stride);
+    stored_ = true;
   }
 
   // P and dX in the forms that products read.
@@ -111,25 +140,30 @@ class Backward : ScoreGradients<T, Mac> {
 
   // dK and dV of the block: rounded to their place, or left as float32 for the sum over the heads of a group.
   void store_block() {
+    if (stored_) return;
+    if (!begun_) begin_sums();
     for (std::int64_t j = 0; j < block_.size(); ++j) {
       const std::int64_t column = block_.begin + j;
       const float* dk = s_.dk + j * sizes_.ld_dq;
       const float* dv = s_.dv + j * sizes_.ld_dv;
       if (item_.dkv != nullptr) {
-        store_scaled(item_.dkv + column * sizes_.ld_dq, dk, sizes_.ld_dq, scaling_.keys);
-        store_scaled(item_.dkv + seq_.kv_len * sizes_.ld_dq + column * sizes_.ld_dv, dv, sizes_.ld_dv, keeping_.inverse());
+        store_scaled(dk_part(column), dk, sizes_.ld_dq, scaling_.keys);
+        store_scaled(dv_part(column), dv, sizes_.ld_dv, keeping_.inverse());
         continue;
       }
-      store_column(p_.dk, column, dk, p_.dim, scaling_.keys);
-      store_column(p_.dv, column, dv, p_.dim_v, keeping_.inverse());
+      if (T* to = column_of(p_.dk, column)) store_scaled(to, dk, p_.dim, scaling_.keys);
+      if (T* to = column_of(p_.dv, column)) store_scaled(to, dv, p_.dim_v, keeping_.inverse());
     }
   }
 
-  void store_column(const View& view, std::int64_t column, const float* from, std::int64_t elements, float factor) {
-    if (view.data == nullptr) return;
-    store_scaled(reinterpret_cast<T*>(row_of(p_, view, item_.b, item_.head, seq_.kv_begin + column)), from, elements, factor);
+  float* dk_part(std::int64_t column) const { return item_.dkv + column * sizes_.ld_dq; }
+  float* dv_part(std::int64_t column) const { return item_.dkv + seq_.kv_len * sizes_.ld_dq + column * sizes_.ld_dv; }
+  // Null where the gradient is not wanted.
+  T* column_of(const View& view, std::int64_t column) const {
+    return view.data == nullptr ? nullptr : reinterpret_cast<T*>(row_of(p_, view, item_.b, item_.head, seq_.kv_begin + column));
   }
 
   const BackwardItem& item_;
+  bool begun_ = false, stored_ = false;  // sums of the block; its results
   bool keys_finite_ = true, keys_cleaned_ = false;
 };

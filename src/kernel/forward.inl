@@ -14,7 +14,7 @@ class Forward {
         item_(item),
         parts_(parts),
         seq_(sequence(p, item.b)),
-        narrow_(Mac::kDepth == 1 && is_narrow(p, seq_)),
+        narrow_(Mac::kDepth == 1 && is_narrow(p, seq_.q_len * p.group())),
         sight_(sight_of(p, item.b)),
         scaling_(ScoreTerms::scaling_of<Mac>(p)),
         terms_(p, seq_, item.b, item.scores_before, scaling_),

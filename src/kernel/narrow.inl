@@ -1,72 +1,86 @@
 // Products of a few lines with keys and values as they lie in memory, for calls with so few lines that packing would take longer than
-// everything else (decoding: one new row per head against all the keys). Both read every byte of keys and values once.
+// everything else (decoding: one new row per head against all the keys). All read every byte of keys and values once.
 
 // A sequence of at most so many lines is narrow, if its features fill whole vectors. With short vectors eight lines widen 16-bit numbers so
 // often that packing them once takes fewer instructions.
 constexpr std::int64_t kNarrowLines = std::min(8, kLanes);
 
-inline bool is_narrow(const Problem& p, const Sequence& seq) {
-  return seq.q_len * p.group() <= kNarrowLines && p.dim % kLanes == 0 && p.dim_v % kLanes == 0;
-}
+inline bool is_narrow(const Problem& p, std::int64_t lines) { return lines <= kNarrowLines && p.dim % kLanes == 0 && p.dim_v % kLanes == 0; }
 
-// Asks for the cache lines of a row of keys or values that will be read soon.
+// Elements of a cache line.
 template <class T>
-FUSEDATTN_INLINE void prefetch_row(const T* row, std::int64_t elements) {
-  for (std::int64_t d = 0; d < elements; d += 64 / static_cast<std::int64_t>(sizeof(T))) __builtin_prefetch(row + d, 0, 2);
-}
+constexpr std::int64_t kLine = 64 / static_cast<std::int64_t>(sizeof(T));
 
 // A matrix [rows, elements].
 template <class T>
 struct Rows {
   const T* data;
   std::int64_t stride, rows, elements;
-  const T* row(std::int64_t i) const { return data + std::min(i, rows - 1) * stride; }
-  void prefetch(std::int64_t begin, std::int64_t end) const {
-    for (std::int64_t i = begin; i < std::min(end, rows); ++i) prefetch_row(data + i * stride, elements);
-  }
+  const T* row(std::int64_t i) const { return data + i * stride; }
 };
 
-// s[line][j] = q[line] . k[j] for kLines lines; kLanes dot products at a time, of which the sums over the lanes end in one vector. Asks for
-// rows a little ahead, so that what stands in memory is read in its order without a pause.
-constexpr std::int64_t kRowsAhead = 16;
-template <class T, int kLines>
-FUSEDATTN_INLINE void dot_products_of_keys(const float* q, std::int64_t ld_q, const Rows<T>& k, std::int64_t j, float* s, std::int64_t ld_s) {
-  constexpr int kKeys = kLanes / kLines;
-  const T* key[kKeys];
+// Dot products of kLines lines with kKeys keys, each as a vector over whose lanes it is the sum.
+template <class T, int kLines, int kKeys>
+FUSEDATTN_INLINE void dot_products_of_keys(const float* q, std::int64_t ld_q, const T* const (&key)[kKeys], std::int64_t elements, float* to,
+                                           std::int64_t ld_to) {
+  F32 sums[kLines][kKeys];
 #pragma GCC unroll 16
-  for (int t = 0; t < kKeys; ++t) key[t] = k.row(j + t);
-  F32 sums[kLanes];
+  for (int m = 0; m < kLines; ++m)
 #pragma GCC unroll 16
-  for (int n = 0; n < kLanes; ++n) sums[n] = zero();
-  for (std::int64_t d = 0; d < k.elements; d += kLanes) {
-    F32 x[kKeys];
+    for (int t = 0; t < kKeys; ++t) sums[m][t] = zero();
+  for (std::int64_t d = 0; d < elements; d += kLanes) {
+    // Of the vectors of lines and of keys, the fewer stay in registers.
+    if constexpr (kLines < kKeys) {
+      F32 line[kLines];
 #pragma GCC unroll 16
-    for (int t = 0; t < kKeys; ++t) x[t] = load(key[t] + d);
+      for (int m = 0; m < kLines; ++m) line[m] = load(q + m * ld_q + d);
 #pragma GCC unroll 16
-    for (int m = 0; m < kLines; ++m) {
-      const F32 line = load(q + m * ld_q + d);
+      for (int t = 0; t < kKeys; ++t) {
+        const F32 x = load(key[t] + d);
 #pragma GCC unroll 16
-      for (int t = 0; t < kKeys; ++t) sums[m * kKeys + t] = fma(line, x[t], sums[m * kKeys + t]);
+        for (int m = 0; m < kLines; ++m) sums[m][t] = fma(line[m], x, sums[m][t]);
+      }
+    } else {
+      F32 x[kKeys];
+#pragma GCC unroll 16
+      for (int t = 0; t < kKeys; ++t) x[t] = load(key[t] + d);
+#pragma GCC unroll 16
+      for (int m = 0; m < kLines; ++m) {
+        const F32 line = load(q + m * ld_q + d);
+#pragma GCC unroll 16
+        for (int t = 0; t < kKeys; ++t) sums[m][t] = fma(line, x[t], sums[m][t]);
+      }
     }
   }
-  transpose(sums);
 #pragma GCC unroll 16
-  for (int width = kLanes / 2; width > 0; width /= 2)
-#pragma GCC unroll 16
-    for (int n = 0; n < width; ++n) sums[n] = add(sums[n], sums[n + width]);
-  float all[kLanes];
-  store(all, sums[0]);
   for (int m = 0; m < kLines; ++m)
-    for (std::int64_t t = 0; t < std::min<std::int64_t>(kKeys, k.rows - j); ++t) s[m * ld_s + j + t] = all[m * kKeys + t];
+#pragma GCC unroll 16
+    for (int t = 0; t < kKeys; ++t) store(to + m * ld_to + t * kLanes, sums[m][t]);
 }
 
-// The same for kTimes as many lines.
+// s[line][j] = q[line] . k[j] for kLines * kTimes lines. Asks for rows a little ahead, so that what stands in memory is read in its order
+// without a pause. Twelve accumulators hide their latency. Their lanes are summed for a batch of keys at once, for between the products of
+// one step and those of the next the sums would be waited for.
+constexpr std::int64_t kRowsAhead = 24;
 template <class T, int kLines, int kTimes = 1>
 void dot_products(const float* q, std::int64_t ld_q, const Rows<T>& k, float* s, std::int64_t ld_s) {
-  constexpr int kKeys = kLanes / kLines;
-  for (std::int64_t j = 0; j < k.rows; j += kKeys) {
-    k.prefetch(j + kRowsAhead, j + kRowsAhead + kKeys);
-    for (int n = 0; n < kTimes; ++n) dot_products_of_keys<T, kLines>(q + n * kLines * ld_q, ld_q, k, j, s + n * kLines * ld_s, ld_s);
+  constexpr std::int64_t kKeys = 12 / kLines, kBatch = kLanes == 16 ? 48 : 24;
+  alignas(64) float products[kLines][kBatch * kLanes];
+  for (std::int64_t begin = 0; begin < k.rows; begin += kBatch) {
+    const std::int64_t count = std::min(kBatch, k.rows - begin);
+    for (int n = 0; n < kTimes; ++n) {
+      for (std::int64_t j = 0; j < count; j += kKeys) {
+        const T* key[kKeys];
+#pragma GCC unroll 16
+        for (int t = 0; t < kKeys; ++t) key[t] = k.row(begin + std::min(j + t, count - 1));
+        for (int t = 0; n == 0 && t < kKeys; ++t)
+          for (std::int64_t d = 0; d < k.elements; d += kLine<T>) __builtin_prefetch(key[t] + kRowsAhead * k.stride + d, 0, 2);
+        dot_products_of_keys<T, kLines, kKeys>(q + n * kLines * ld_q, ld_q, key, k.elements, products[0] + j * kLanes, kBatch * kLanes);
+      }
+      for (int m = 0; m < kLines; ++m)
+        for (std::int64_t j = 0; j < count; j += kLanes)
+          store(s + (n * kLines + m) * ld_s + begin + j, sum_each(products[m] + j * kLanes));
+    }
   }
 }
 
@@ -81,7 +95,7 @@ void narrow_inner_products(const float* q, std::int64_t ld_q, const Rows<T>& k, 
 }
 
 // o[line][d] (+)= sum_j p[line][j] v[j][d] for kLines lines and kVectors vectors of features from d on; asks for what lies `ahead`
-// elements behind what it reads.
+// elements behind what it reads, where that is not 0.
 template <class T, int kLines, int kVectors>
 void weighted_sums(const float* p, std::int64_t ld_p, const Rows<T>& v, std::int64_t ahead, std::int64_t d, float* o, std::int64_t ld_o, bool accumulate) {
   F32 acc[kLines][kVectors];
@@ -91,7 +105,8 @@ void weighted_sums(const float* p, std::int64_t ld_p, const Rows<T>& v, std::int
     for (int n = 0; n < kVectors; ++n) acc[m][n] = accumulate ? load(o + m * ld_o + d + n * kLanes) : zero();
   const T* row = v.data + d;
   for (std::int64_t j = 0; j < v.rows; ++j, row += v.stride) {
-    prefetch_row(row + ahead, kVectors * kLanes);
+    if (ahead != 0)
+      for (std::int64_t n = 0; n < kVectors * kLanes; n += kLine<T>) __builtin_prefetch(row + ahead + n, 0, 2);
     F32 x[kVectors];
 #pragma GCC unroll 16
     for (int n = 0; n < kVectors; ++n) x[n] = load(row + n * kLanes);
@@ -121,11 +136,11 @@ void weighted_sums(const float* p, std::int64_t ld_p, const Rows<T>& v, std::int
 }
 
 // O (+)= P V. Of several lines, each has its turn with a few rows of V that lie in the first-level cache while the next ones come; of one,
-// the rows are read in their order anyway, which the processor foresees better. Eight accumulators and more hide their latency.
+// rows are read in their order. Eight accumulators and more hide their latency.
 template <class T>
 void narrow_sum_products(const float* p, std::int64_t ld_p, const Rows<T>& v, std::int64_t lines, float* o, std::int64_t ld_o, bool accumulate) {
-  if (lines == 1) return weighted_sums<T, 1, 8>(p, ld_p, v, 0, o, ld_o, accumulate);
-  constexpr std::int64_t kFew = 8;
+  if (lines == 1) return weighted_sums<T, 1, 8>(p, ld_p, v, kRowsAhead * v.stride, o, ld_o, accumulate);
+  constexpr std::int64_t kFew = 16;
   for (std::int64_t j = 0; j < v.rows; j += kFew, accumulate = true) {
     const Rows<T> few{v.row(j), v.stride, std::min(kFew, v.rows - j), v.elements};
     std::int64_t i = 0, ahead = kFew * v.stride;
@@ -133,4 +148,32 @@ void narrow_sum_products(const float* p, std::int64_t ld_p, const Rows<T>& v, st
     for (; i + 2 <= lines; i += 2, ahead = 0) weighted_sums<T, 2, 4>(p + i * ld_p + j, ld_p, few, ahead, o + i * ld_o, ld_o, accumulate);
     if (i < lines) weighted_sums<T, 1, 8>(p + i * ld_p + j, ld_p, few, ahead, o + i * ld_o, ld_o, accumulate);
   }
+}
+
+// to[j] = factor * sum_line w[line][j] x[line], for kLines lines and the rows j of `to`.
+template <class To, int kLines>
+void weighted_lines(const float* w, std::int64_t ld_w, const float* x, std::int64_t ld_x, float factor, To* to, std::int64_t stride,
+                    std::int64_t rows, std::int64_t elements) {
+  for (std::int64_t j = 0; j < rows; ++j, to += stride) {
+    F32 weight[kLines];
+#pragma GCC unroll 16
+    for (int m = 0; m < kLines; ++m) weight[m] = broadcast(w[m * ld_w + j] * factor);
+    for (std::int64_t d = 0; d < elements; d += kLanes) {
+      F32 sum = mul(weight[0], load(x + d));
+#pragma GCC unroll 16
+      for (int m = 1; m < kLines; ++m) sum = fma(weight[m], load(x + m * ld_x + d), sum);
+      store(to + d, sum);
+    }
+  }
+}
+
+// The same for `lines` of them; beyond these up to a power of two, w and x are read too and must hold zeros.
+template <class To>
+void narrow_outer_products(const float* w, std::int64_t ld_w, const float* x, std::int64_t ld_x, std::int64_t lines, float factor, To* to,
+                           std::int64_t stride, std::int64_t rows, std::int64_t elements) {
+  if constexpr (kNarrowLines > 4)
+    if (lines > 4) return weighted_lines<To, 8>(w, ld_w, x, ld_x, factor, to, stride, rows, elements);
+  if (lines > 2) return weighted_lines<To, 4>(w, ld_w, x, ld_x, factor, to, stride, rows, elements);
+  if (lines > 1) return weighted_lines<To, 2>(w, ld_w, x, ld_x, factor, to, stride, rows, elements);
+  weighted_lines<To, 1>(w, ld_w, x, ld_x, factor, to, stride, rows, elements);
 }

@@ -15,6 +15,7 @@ class ScoreGradients {
         b_(b),
         head_(head),
         seq_(sequence(p, b)),
+        narrow_(Mac::kDepth == 1 && is_narrow(p, seq_.q_len)),
         sight_(sight_of(p, b)),
         scaling_(ScoreTerms::scaling_of<Mac>(p)),
         terms_(p, seq_, b, scores_before, scaling_),
@@ -56,6 +57,7 @@ class ScoreGradients {
   Panels d_out_pairs() const { return {s_.d_out_pairs, sizes_.d_out_pair_stride(), kPanel}; }
   float* probabilities(std::int64_t i) const { return s_.probabilities + i * sizes_.ld_scores; }
   float* d_scores(std::int64_t i) const { return s_.d_scores + i * sizes_.ld_scores; }
+  Rows<T> key_rows() const { return {k_, p_.k.row_stride, block_.size(), p_.dim}; }
   std::int64_t width() const { return round_up(block_.size(), kPanel); }
   // At the first column of the block; null without bytes.
   const std::uint8_t* bytes_of_row(std::int64_t row) const {
@@ -68,9 +70,10 @@ class ScoreGradients {
     block_ = block;
     const std::int64_t kv_head = head_ / p_.group();
     k_ = at(p_.k, kv_head, seq_.kv_begin + block.begin);
+    v_ = at(p_.v, kv_head, seq_.kv_begin + block.begin);
+    if (narrow_) return;
     pack_transposed<Mac>(k_, p_.k.row_stride, block.size(), p_.dim, s_.keys, sizes_.key_panel());
-    pack_transposed<Mac>(at(p_.v, kv_head, seq_.kv_begin + block.begin), p_.v.row_stride, block.size(), p_.dim_v, s_.values,
-                         sizes_.value_panel());
+    pack_transposed<Mac>(v_, p_.v.row_stride, block.size(), p_.dim_v, s_.values, sizes_.value_panel());
   }
 
   // What each row sees of the block; false if nothing.
@@ -102,6 +105,7 @@ class ScoreGradients {
   const Problem& p_;
   const std::int64_t b_, head_;
   const Sequence seq_;
+  const bool narrow_;
   const Sight sight_;
   const Scaling scaling_;
   ScoreTerms terms_;
@@ -109,12 +113,17 @@ class ScoreGradients {
   const BackwardSizes<Mac> sizes_;
   BackwardScratch s_;
   Range block_;
-  const T* k_ = nullptr;
+  const T *k_ = nullptr, *v_ = nullptr;
 
  private:
   // S = Q K^T and dP = dO V^T
   void multiply(Range rows) {
     const Timed timed(p_, Stage::scores);
+    if (narrow_) {
+      narrow_inner_products(s_.q, sizes_.ld_q, key_rows(), rows.size(), s_.probabilities, sizes_.ld_scores);
+      narrow_inner_products(s_.d_out, sizes_.ld_v, Rows<T>{v_, p_.v.row_stride, block_.size(), p_.dim_v}, rows.size(), s_.d_scores, sizes_.ld_scores);
+      return;
+    }
     inner_products<Mac>(s_.q, sizes_.ld_q, s_.keys, sizes_.q_words, rows.size(), s_.hulls, s_.probabilities, sizes_.ld_scores);
     inner_products<Mac>(s_.d_out, sizes_.ld_v, s_.values, sizes_.v_words, rows.size(), s_.hulls, s_.d_scores, sizes_.ld_scores);
   }
@@ -125,6 +134,10 @@ class ScoreGradients {
     const T* d_out = at(p_.d_out, head_, seq_.q_begin + rows.begin);
     bool finite = pack_rows<Mac>(q, p_.q.row_stride, rows.size(), p_.dim, s_.q, sizes_.ld_q, scaling_.queries);
     finite = pack_rows<Mac>(d_out, p_.d_out.row_stride, rows.size(), p_.dim_v, s_.d_out, sizes_.ld_v) && finite;
+    if (narrow_) {
+      std::fill(s_.q + rows.size() * sizes_.ld_q, s_.q + kNarrowLines * sizes_.ld_q, 0.0f);
+      std::fill(s_.d_out + rows.size() * sizes_.ld_v, s_.d_out + kNarrowLines * sizes_.ld_v, 0.0f);
+    }
     if constexpr (Mac::kDepth > 1) {
       finite = pack_pairs<Mac>(q, p_.q.row_stride, rows.size(), p_.dim, q_pairs()) && finite;
       finite = pack_pairs<Mac>(d_out, p_.d_out.row_stride, rows.size(), p_.dim_v, d_out_pairs()) && finite;

@@ -38,6 +38,8 @@ FUSEDATTN_INLINE F32 load(const float* p) {
   return x;
 }
 FUSEDATTN_INLINE void store(float* p, F32 x) { std::memcpy(p, &x, sizeof x); }
+// Each lane the sum over the lanes of one of kLanes vectors.
+FUSEDATTN_INLINE F32 sum_each(const float* p) { return F32{sum(load(p)), sum(load(p + 4)), sum(load(p + 8)), sum(load(p + 12))}; }
 
 // The first n (0 to 4) elements of x, the rest of `rest`.
 FUSEDATTN_INLINE F32 keep_first(F32 x, std::int64_t n, F32 rest) {

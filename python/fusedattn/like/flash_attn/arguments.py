@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 
 import fusedattn
+from fusedattn.like import lse
 from fusedattn.problem import check_ends
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32)
@@ -211,6 +212,12 @@ class Asked(NamedTuple):
             return self
         return self._replace(slopes=self.slopes[b])
 
+    def of_sequences(self, order: list[int]) -> Asked:
+        """The same for packed sequences of which each is that of this number."""
+        if self.slopes is None or self.slopes.dim() == 1:
+            return self
+        return self._replace(slopes=self.slopes[order])
+
 
 def read(dropout_p, softmax_scale, causal, window_size, softcap, alibi_slopes, learnable_sink=None) -> Asked:
     """What a call asks for, held to the rules."""
@@ -239,5 +246,4 @@ _numbers_once = functools.lru_cache(maxsize=256, typed=True)(_numbers)  # calls 
 
 def log_sum_exp(row_max, row_sum):
     """softmax_lse of statistics: +inf for rows that see nothing, as the original has it."""
-    lse = row_max + row_sum.log()
-    return torch.where((row_sum >= torch.finfo(torch.float32).max) | (row_sum == 0), float("inf"), lse)
+    return lse.log_sum_exp(row_max, row_sum, float("inf"))

@@ -6,9 +6,10 @@ from typing import NamedTuple
 
 import torch
 
-from .arguments import Asked, check, check_tensors, one_each, refuse, refuse_element
+from fusedattn.like.sequences import Keys, attend_batch, check_pages
+
+from .arguments import Asked, check, check_tensors, log_sum_exp, one_each, refuse, refuse_element
 from .layers.rotary import rotate_at
-from .pieces import Keys, attend_batch, check_pages
 
 FORM = "batch_size, seqlen, nheads, headdim"
 
@@ -69,7 +70,7 @@ class Cache(NamedTuple):
             where = torch.tensor(places).unsqueeze(1), positions
         else:
             blocks = self.table.long().gather(1, positions // size)
-            check_pages(blocks, len(self.k))
+            check_pages("block_table", blocks, len(self.k))
             where = blocks, positions % size
         for cache, rows in ((self.k, k), (self.v, v)):
             cache[where] = rows
@@ -101,7 +102,8 @@ def run(q, k, v, cache: Cache, rotary: Rotary, asked: Asked):
                 q, k = _rotated(q, k, rotary, starts, _is_local(asked, cache.capacity()))
             cache.write(k, v, places, starts + torch.arange(new))
         spans = [(pad, max(pad, length + new)) for pad, length in zip(pads, lengths)]
-        return attend_batch(asked, q, Keys(cache.k, cache.v, spans, places, cache.table))
+        out, *statistics = attend_batch(asked, q, Keys(cache.k, cache.v, spans, places, cache.table))
+        return out, log_sum_exp(*statistics)
 
 
 def _check_new(k, v, q, cache: Cache, rotary: Rotary) -> int:

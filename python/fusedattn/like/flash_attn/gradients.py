@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import torch
 
-from fusedattn import ops  # noqa: F401  (defines torch.ops.fusedattn)
 from fusedattn.extras import Extras
+from fusedattn.like import lse as from_lse
 from fusedattn.mask import Mask
 from fusedattn.problem import Terms
 
 from .arguments import Asked, check, check_like, refuse
-
-_LIMITS = torch.finfo(torch.float32)
 
 
 def run(asked: Asked, dout, saved, into, rng_state, cu_seqlens=(None, None)):
@@ -21,16 +19,13 @@ def run(asked: Asked, dout, saved, into, rng_state, cu_seqlens=(None, None)):
     may be those of more keys than these, as in ring attention: the gradients are then parts of a sum.
     softmax_d: sum over the features of dout * out, float32, shaped as softmax_lse.
     """
-    q, k, v, out, lse = saved
+    q, _, _, out, _ = saved
     check(rng_state=rng_state)
     packed = cu_seqlens[0] is not None
     asked.hold(cu_seqlens[0].numel() - 1 if packed else len(q), q.shape[-2])
     _check_shapes(dout, saved, into)
     if asked.dropout_p and rng_state is None:
         refuse("rng_state", None, "the tensor that the forward returned, for it dropped probabilities")
-    unseen = lse.isinf()
-    row_max = lse.masked_fill(unseen, _LIMITS.min)
-    row_sum = torch.ones_like(row_max).masked_fill(unseen, _LIMITS.max)
     layout = "TND" if packed else "BSND"
     mask = asked.mask or Mask()
     terms = Terms.of(layout, q.shape[-1] ** -0.5 if asked.scale is None else float(asked.scale), mask)
@@ -39,9 +34,7 @@ def run(asked: Asked, dout, saved, into, rng_state, cu_seqlens=(None, None)):
         stream=rng_state.long() if asked.dropout_p else None,
     )  # fmt: skip
     needs = [gradient is not None for gradient in into]
-    found = torch.ops.fusedattn.backward(
-        dout, q, k, v, out, row_max, row_sum, None, *cu_seqlens, *terms, [*needs, False, False], *extras
-    )
+    found = from_lse.gradients(dout, saved, [*needs, False, False], terms, extras, cu_seqlens)
     for gradient, value in zip(into, found):
         if gradient is not None:
             gradient.copy_(value)

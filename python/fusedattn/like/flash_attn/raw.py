@@ -9,10 +9,11 @@ from typing import Optional
 
 import torch
 
+from fusedattn.like.sequences import Keys, attend_packed
+
 from . import gradients
 from .arguments import check, check_lengths, check_tensors, log_sum_exp, named, one_each, read
 from .arguments import refuse, refuse_element
-from .pieces import Keys, attend_packed
 from .probabilities import s_dmask
 
 PADDED, PACKED = "batch_size, seqlen, nheads, headdim", "total, nheads, headdim"
@@ -154,8 +155,8 @@ def forward_packed(asked, q, k, v, ends, parts, return_softmax: bool):
     if any(part is not None for part in parts):
         if asked.dropout_p:
             raise ValueError(f"dropout_p is {asked.dropout_p}; accepted is 0 with pages or parts of sequences")
-        out, lse = attend_packed(asked, q, _rows(q, ends[0], seqused_q), _keys(k, v, ends, parts))
-        return out, lse, q.new_empty(0), torch.zeros(2, dtype=torch.int64)
+        out, *statistics = attend_packed(asked, q, _rows(q, ends[0], seqused_q), _keys(k, v, ends, parts))
+        return out, log_sum_exp(*statistics), q.new_empty(0), torch.zeros(2, dtype=torch.int64)
     stream, state = _stream(asked)
     lengths = dict(cu_seqlens_q=ends[0], cu_seqlens_k=ends[1])
     out, *statistics = asked.attend(q, k, v, layout="TND", return_stats=True, dropout_seed=stream, **lengths)

@@ -77,14 +77,15 @@ def attend(q, k, v, mask, cu_seqlens_q, cu_seqlens_k, terms: Terms, stats: bool 
 
 def _attend_with_extras(q, k, v, held, terms: Terms, asked: Extras, stats: bool):
     """attend() of a call that has extras; held: (mask, cu_seqlens_q, cu_seqlens_k)."""
-    _check_types(k=k, v=v)
-    if not (nobody_looks_on(q, k, v) and all(is_ordinary(t) for t in asked[:5] if t is not None)):
+    given = [t for t in asked[:5] if t is not None]
+    if not (nobody_looks_on(q, k, v) and all(map(is_ordinary, given))):
+        _check_types(k=k, v=v)
         check_dense(q=q, k=k, v=v, bias=asked.bias, alibi=asked.slopes, sink=asked.sink)
         return torch.ops.fusedattn.forward(q, k, v, *held, *terms, *asked)
     leaves = [t for t in (q, k, v, asked.bias, asked.sink) if t is not None]
     if torch.autograd.forward_ad._current_level >= 0:
         derivatives.refuse(*leaves)
-    if torch.is_grad_enabled() and any(t.requires_grad for t in leaves):
+    if torch.is_grad_enabled() and any([t.requires_grad for t in leaves]):
         output = _AttentionWithExtras.apply(q, k, v, asked.bias, asked.sink, held, terms, asked, stats)
         return output if stats else (output, None, None)
     return tensors.forward(q, k, v, *held, terms, asked, stats)
@@ -98,6 +99,8 @@ def _as_tensors(asked: Extras, q, layout: str, cu_seqlens_q) -> Extras:
     if asked.slopes is not None and asked.slopes.requires_grad and torch.is_grad_enabled():
         raise NotImplementedError(_NO_GRADIENT_OF_SLOPES)
     prefix, stream = asked.prefix, asked.stream
+    if prefix is stream is None and asked.keep_prob == 1.0:
+        return asked
     if isinstance(prefix, int):
         axis = AXES[layout].batch
         if axis is None:  # what holds no ends is refused where they are read

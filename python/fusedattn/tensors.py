@@ -33,6 +33,17 @@ def forward(
     """(out, max, sum) as ops.py defines them; with stats=False max and sum are None and not computed."""
     if cu_seqlens_q is not None or cu_seqlens_k is not None:
         cu_seqlens_q, cu_seqlens_k = _checked_ends(terms, q, k, mask, cu_seqlens_q, cu_seqlens_k, extras)
+    call = prepared(q, k, v, mask, cu_seqlens_q, terms, extras)
+    if call is None:
+        bias = extras and extras.bias
+        q, k, v, mask, bias, _ = _with_rows(q=q, k=k, v=v, mask=mask, bias=bias)
+        extras = extras and extras._replace(bias=bias)
+        call = prepared(q, k, v, mask, cu_seqlens_q, terms, extras)
+    return run(call, q, k, v, mask, cu_seqlens_q, cu_seqlens_k, extras, stats)
+
+
+def prepared(q, k, v, mask, cu_seqlens_q, terms: Terms, extras: Extras | None = None) -> Call | None:
+    """The call that this thread keeps for tensors like these; None where a last dimension has to be copied first."""
     try:
         key = (
             q.dtype, q.shape, q.stride(), k.dtype, k.shape, k.stride(), v.dtype, v.shape, v.stride(), terms,
@@ -45,12 +56,13 @@ def forward(
     call = _forward_calls.get(key)
     if call is None:
         _check_tensors({"k": k, "v": v}, q, mask, extras)
-        bias = extras and extras.bias
-        q, k, v, mask, bias, copied = _with_rows(q=q, k=k, v=v, mask=mask, bias=bias)
-        if copied:
-            extras = extras and extras._replace(bias=bias)
-            return forward(q, k, v, mask, cu_seqlens_q, cu_seqlens_k, terms, extras, stats)
-        call = _forward_calls.keep(key, _forward_call(q, k, v, mask, cu_seqlens_q, terms, extras))
+        if all(map(_has_rows, (q, k, v, mask, extras and extras.bias))):
+            call = _forward_calls.keep(key, _forward_call(q, k, v, mask, cu_seqlens_q, terms, extras))
+    return call
+
+
+def run(call: Call, q, k, v, mask, cu_seqlens_q, cu_seqlens_k, extras: Extras | None, stats: bool):
+    """forward() of a prepared call, which takes its memory from tensors like those it was prepared for."""
     out = q.new_empty(call.out_shape)
     call.q.data, call.k.data = q.data_ptr(), k.data_ptr()
     call.v.data, call.out.data = v.data_ptr(), out.data_ptr()
@@ -232,14 +244,15 @@ def _check_tensors(others: dict, q, mask, extras: Extras | None) -> None:
 
 def _key(extras: Extras) -> tuple:
     """All of the extras that shapes a call."""
-    tensors = extras[:5]
-    return *(None if t is None else (t.is_cpu, t.dtype, t.shape, t.stride()) for t in tensors), *extras[5:]
+    tensors = [None if t is None else (t.is_cpu, t.dtype, t.shape, t.stride()) for t in extras[:5]]
+    return *tensors, *extras[5:]
 
 
 def _point_extras(call: Call, extras: Extras) -> Extras:
     """Gives a call its extras' addresses; returns them as they must stay alive."""
-    prefix, sink = (t if t is None else t.contiguous() for t in (extras.prefix, extras.sink))
-    extras = extras._replace(prefix=prefix, sink=sink)
+    if extras.prefix is not None or extras.sink is not None:
+        prefix, sink = (t if t is None else t.contiguous() for t in (extras.prefix, extras.sink))
+        extras = extras._replace(prefix=prefix, sink=sink)
     extra_terms.point(call, extras, torch.Tensor.data_ptr)
     return extras
 
@@ -262,11 +275,15 @@ def _extra_gradients(call: Call, extras: Extras, needs_bias: bool, needs_sink: b
     return [d_bias, d_sink]
 
 
+def _has_rows(tensor) -> bool:
+    return tensor is None or not tensor.dim() or _operand(tensor).has_rows()
+
+
 def _with_rows(**tensors):
     """The tensors, copied where their last dimension is not contiguous, and whether any was."""
     copied = False
     for name, tensor in tensors.items():
-        if tensor is not None and tensor.dim() and not _operand(tensor).has_rows():
+        if not _has_rows(tensor):
             announce_copy(name, tensor.shape, tensor.stride(-1), tensor.element_size())
             tensors[name], copied = tensor.clone(memory_format=torch.contiguous_format), True
     return *tensors.values(), copied

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from fusedattn import tensors
+from fusedattn import _native
 from fusedattn.like import sdpa_kernels
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -39,7 +39,8 @@ def counted_runs(monkeypatch):
         return counted
 
     for name in counts:
-        monkeypatch.setattr(tensors, name, counting(name, getattr(tensors, name)))
+        function = f"problem_{name}"
+        monkeypatch.setattr(_native, function, counting(name, getattr(_native, function)))
     return counts
 
 

@@ -238,3 +238,19 @@ def test_scripts_and_traces_run_on_us(runs):
         for function in (scripted, traced):
             torch.testing.assert_close(function(*given), TORCHS_OWN(*given))
         assert runs["forward"] == before + 4
+
+
+@pytest.mark.parametrize("order", ["BNSD", "BSND"])
+def test_calls_of_the_operator_that_are_shaped_alike_share_nothing(order):
+    from fusedattn.like.sdpa import scaled_dot_product_attention as by_name
+
+    with fusedattn.accelerated(), torch.no_grad():
+        found = []
+        for _ in range(3):
+            q, k, v = (tensor(2, 3, 5, 8, order=order) for _ in range(3))
+            for mask in (None, torch.randn(1, 3, 5, 1).expand(1, 3, 5, 5), torch.randn(2, 1, 1, 5)):
+                out = TORCHS_OWN(q, k, v, mask)
+                found.append((out, by_name(q, k, v, mask)))
+                assert out.stride() == torch.empty_like(q).stride()
+    for out, want in found:  # after all calls: none has written into another's output
+        torch.testing.assert_close(out, want, rtol=1e-6, atol=1e-6)

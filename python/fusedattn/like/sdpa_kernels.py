@@ -10,9 +10,11 @@ of a transposed [B,L,N]; gradients those of a transposed [B,L,N,E].
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 
-from .. import tensors
+from .. import problem, tensors
 from ..extras import Extras
 from . import sdpa
 from .sdpa_arguments import Call, refusal
@@ -37,13 +39,24 @@ def kernels(tell) -> dict:
     theirs = {name: torch.library.get_kernel(name, "CPU") for name in (FORWARD, BACKWARD)}
 
     def forward(query, key, value, dropout_p=0.0, is_causal=False, *, attn_mask=None, scale=None):
-        call = Call(query, key, value, attn_mask, dropout_p, is_causal, scale, True)
-        refused = _refusal(call)
-        if refused is None:
-            return _forward(call)
-        tell(FORWARD, call, refused)
-        words = dict(attn_mask=attn_mask, scale=scale)
-        return theirs[FORWARD].call_boxed(_CPU, query, key, value, dropout_p, is_causal, **words)
+        shaped = (
+            query.dtype, query.shape, query.stride(), key.dtype, key.shape, key.stride(), value.dtype, value.shape,
+            value.stride(), dropout_p, is_causal, scale,
+            None if attn_mask is None else (attn_mask.dtype, attn_mask.shape, attn_mask.stride()),
+        )  # fmt: skip
+        ready = _ready.get(shaped)
+        if ready is None:
+            call = Call(query, key, value, attn_mask, dropout_p, is_causal, scale, True)
+            refused = _refusal(call)
+            if refused is not None:
+                tell(FORWARD, call, refused)
+                words = dict(attn_mask=attn_mask, scale=scale)
+                return theirs[FORWARD].call_boxed(_CPU, query, key, value, dropout_p, is_causal, **words)
+            ready = _made_ready(call)
+            if ready is None:
+                return _forward(call)
+            _ready.keep(shaped, ready)
+        return _run(ready, query, key, value, attn_mask)
 
     def backward(d_out, query, key, value, out, lse, dropout_p, is_causal, *, attn_mask=None, scale=None):
         call = Call(query, key, value, attn_mask, dropout_p, is_causal, scale, True)
@@ -68,28 +81,57 @@ def _refusal(call: Call):
     return refusal(call._replace(is_causal=False))  # which they take beside a mask
 
 
-def _forward(call: Call) -> tuple:
+class _Ready(NamedTuple):
+    """What is known of calls whose tensors are shaped alike."""
+
+    call: problem.Call
+    turned: bool  # rows before heads in memory
+    lse_shape: tuple
+    lse_stride: tuple
+
+
+_ready = problem.Calls()
+
+
+def _made_ready(call: Call) -> _Ready | None:
+    """None where tensors have to be copied, or the output cannot be written as it is asked for."""
+    layout = _layout(call.query)
+    mask, terms, extras = _asked(call, layout)
+    query, key, value = [_in(layout, tensor) for tensor in call[:3]]
+    made = None if mask is not None else tensors.prepared(query, key, value, None, None, terms, extras)
+    batch, heads, rows, _ = call.query.shape
+    if made is None or _in(layout, query.new_empty(made.out_shape)).stride() != torch.empty_like(call.query).stride():
+        return None
+    return _Ready(made, layout == "BSND", (batch, heads, rows), (heads * rows, 1, heads))
+
+
+def _run(ready: _Ready, query, key, value, attn_mask) -> tuple:
     """(output, logsumexp)."""
-    layout, is_dense = _layout(call.query)
-    query, key, value = (_in(layout, tensor) for tensor in call[:3])
+    extras = None if attn_mask is None else Extras(attn_mask)
+    out, row_max, row_sum = tensors.run(ready.call, query, key, value, None, None, None, extras, True)
+    lse = torch.empty_strided(ready.lse_shape, ready.lse_stride)
+    torch.add(row_max, row_sum.log_(), out=lse)
+    return out.transpose(1, 2) if ready.turned else out, lse
+
+
+def _forward(call: Call) -> tuple:
+    """(output, logsumexp), of tensors and for an output that may have to be copied."""
+    layout = _layout(call.query)
+    query, key, value = [_in(layout, tensor) for tensor in call[:3]]
     mask, terms, extras = _asked(call, layout)
     out, row_max, row_sum = tensors.forward(query, key, value, mask, None, None, terms, extras)
-    out = _in(layout, out)
-    if not is_dense:
-        wanted = torch.empty_like(call.query)
-        out = out if out.stride() == wanted.stride() else wanted.copy_(out)
+    out, wanted = _in(layout, out), torch.empty_like(call.query)
+    out = out if out.stride() == wanted.stride() else wanted.copy_(out)
     batch, heads, rows = row_max.shape
     lse = row_max.new_empty((batch, rows, heads)).transpose(1, 2)
     return out, torch.add(row_max, row_sum.log_(), out=lse)
 
 
-def _layout(query) -> tuple[str, bool]:
-    """In which layout to read query and write the output; and whether that alone gives the strides asked for."""
+def _layout(query) -> str:
+    """In which layout to read query and write the output."""
     if query.is_contiguous():
-        return "BNSD", True
-    if query.transpose(1, 2).is_contiguous():
-        return "BSND", True
-    return "BSND" if query.stride(1) < query.stride(2) else "BNSD", False
+        return "BNSD"
+    return "BSND" if query.transpose(1, 2).is_contiguous() or query.stride(1) < query.stride(2) else "BNSD"
 
 
 def _backward(call: Call, d_out, out, lse) -> tuple:

@@ -9,7 +9,7 @@ import time
 import fusedattn
 import torch
 from fusedattn import _native, tensors
-from fusedattn.like import sdpa
+from fusedattn.like import flash_attn, sdpa, xformers
 
 ROUNDS, CALLS = 41, 200
 
@@ -34,10 +34,26 @@ def fastest(calls: dict) -> dict:
     return {name: min(one[name] for one in rounds) for name in calls}
 
 
+def of_transformers(q, k, v) -> dict:
+    """Calls as models of transformers make them: [1, 1, 16, 64], and a step of decoding."""
+    try:
+        from fusedattn.like.transformers.attention import attention_forward
+    except ImportError as absent:
+        print(f"like.transformers is left out: {absent}")
+        return {}
+    layer, last = torch.nn.Module(), q[:, :, -1:]
+    return {
+        "like.transformers": lambda: attention_forward(layer, q, k, v, None, is_causal=False),
+        "like.transformers, one query": lambda: attention_forward(layer, last, k, v, None, is_causal=True),
+        "fusedattn.attention, one query": lambda: fusedattn.attention(last, k, v),
+    }
+
+
 def main() -> None:
     torch.set_num_threads(1)
     q, k, v = (torch.randn(1, 1, 16, 64) for _ in range(3))
     numbers, shown = torch.zeros(1, 1, 16, 16), torch.ones(1, 1, 16, 16, dtype=torch.bool)
+    rows_first = [t.transpose(1, 2).contiguous() for t in (q, k, v)]
     theirs, functional = torch._C._nn.scaled_dot_product_attention, torch.nn.functional
     alone, _kept = library(*(t.permute(2, 0, 1, 3) for t in (q, k, v)))
     with fusedattn.accelerated():
@@ -51,7 +67,9 @@ def main() -> None:
             "torch.nn.functional, mask of numbers": lambda: functional.scaled_dot_product_attention(q, k, v, numbers),
             "torch's dispatcher": lambda: theirs(q, k, v),
             "torch's dispatcher, mask of numbers": lambda: theirs(q, k, v, numbers),
-        }
+            "like.flash_attn": lambda: flash_attn.flash_attn_func(*rows_first),
+            "like.xformers": lambda: xformers.memory_efficient_attention(*rows_first),
+        } | of_transformers(q, k, v)
         with torch.no_grad():
             ours = fastest(calls)
     with torch.no_grad():

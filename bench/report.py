@@ -1,9 +1,9 @@
-"""Tables and charts of docs/performance.md from two files of results: of the goals, and of the whole grid.
+"""Tables and charts of docs/performance.md from files of results: of the goals, and of the whole grid.
 
-    python bench/report.py bench/results/zen3-avx2-goals.json bench/results/zen3-avx2-grid.json docs/performance.md
+    python bench/report.py docs/performance.md bench/results/zen3-avx2-goals.json bench/results/zen3-avx2-grid-*.json
 
-rewrites what stands between the page's markers, and the charts beside it. The files are what `fusedattn bench --json` writes. Run it in an
-environment with fusedattn and matplotlib.
+rewrites what stands between the page's markers, and the charts beside it. The files are what `fusedattn bench --json` writes, the grid's as
+many as there are (its forwards and backwards are committed apart). Run it in an environment with fusedattn and matplotlib.
 """
 
 from __future__ import annotations
@@ -127,9 +127,17 @@ def page(text: str, of_goals: dict, of_grid: dict) -> str:
     return text
 
 
+def read(*files: Path) -> dict:
+    """The results in some files as those of one run."""
+    reports = [json.loads(file.read_text()) for file in files]
+    return reports[0] | {"results": [row for report in reports for row in report["results"]]}
+
+
 def main() -> None:
-    of_goals, of_grid = (json.loads(Path(name).read_text()) for name in sys.argv[1:3])
-    target = Path(sys.argv[3])
+    if len(sys.argv) < 4 or sys.argv[1].startswith("-"):
+        sys.exit(__doc__)
+    target, of_goals, *parts = map(Path, sys.argv[1:])
+    of_goals, of_grid = read(of_goals), read(*parts)
     target.write_text(page(target.read_text(), of_goals, of_grid))
     charts(of_grid, target.parent)
 

@@ -155,7 +155,7 @@ def bench(
     cells: Annotated[
         list[str] | None,
         typer.Option(
-            help="goals (what the goals are about), full (the whole grid: about an hour), or a shape as in --shape, optionally with "
+            help="goals (what the goals are about), full (the whole grid: an hour or two, with --budget 3600 and --resume), or a shape as in --shape, optionally with "
             ":causal, :band or :padding and with :dropout. May be repeated. Without it: goals."
         ),
     ] = None,
@@ -255,7 +255,7 @@ def cann(
 ) -> None:
     """A folder that build lines of Ascend programs take for CANN: headers, and the library under all its names.
 
-    It links to this installation of fusedattn, and never mixes with an installation for devices.
+    It links to this installation of fusedattn. A folder that it did not make, such as an installation for devices, is refused.
     """
     from fusedattn import cann as folder
 

@@ -284,7 +284,7 @@ def test_the_page_has_what_the_committed_results_say():
     spec = importlib.util.spec_from_file_location("report", root / "bench" / "report.py")
     report = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(report)
-    of_goals, of_grid = (json.loads((root / "bench" / "results" / f"zen3-avx2-{name}.json").read_text()) for name in ("goals", "grid"))
+    of_goals, of_grid = (report.read(*sorted((root / "bench" / "results").glob(f"zen3-avx2-{name}*.json"))) for name in ("goals", "grid"))
     text = (root / "docs" / "performance.md").read_text()
     assert report.page(text, of_goals, of_grid) == text
     assert json.loads(command.as_text(of_goals)) == of_goals

@@ -47,6 +47,6 @@ def test_compiled(compiler, standard, source, tmp_path):
     if not (BUILT / "libfusedattn.so").exists():
         pytest.skip("no library in build/release")
     program = str(tmp_path / "example")
-    build = [compiler, standard, str(EXAMPLES / source), "-o", program, f"-I{ROOT / 'include'}"]
+    build = [compiler, standard, "-Wall", "-Wextra", "-Werror", str(EXAMPLES / source), "-o", program, f"-I{ROOT / 'include'}"]
     subprocess.run([*build, f"-L{BUILT}", "-lfusedattn", f"-Wl,-rpath,{BUILT}", "-lm"], check=True)
     run([program])

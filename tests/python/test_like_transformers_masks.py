@@ -74,9 +74,9 @@ def out_of(mask, q_length=LENGTH, kv_length=LENGTH, **arguments):
 
 
 def assert_light_and_right(mask, whole, **sizes):
-    assert isinstance(mask, SeenMask) and mask._bytes is None
+    assert isinstance(mask, SeenMask) and mask._contents.made is None
     torch.testing.assert_close(out_of(mask, **sizes), out_of(whole, **sizes), atol=1e-6, rtol=1e-5)
-    assert mask._bytes is None and torch.equal(mask.bytes(), whole.contiguous())
+    assert mask._contents.made is None and torch.equal(mask.bytes(), whole.contiguous())
 
 
 @pytest.mark.parametrize("name", ["causal", "window", "both sides", "chunks", "one chunk"])
@@ -146,7 +146,7 @@ def test_masks_of_common_training_take_no_memory_of_pairs():
     for name, (function, padding) in cases.items():
         mask, _ = door.attention_mask(2, length, length, mask_function=function, attention_mask=padding), None
         door.attention_forward(Layer(), q, q, q, mask)
-        assert isinstance(mask, SeenMask) and mask._bytes is None, name
+        assert isinstance(mask, SeenMask) and mask._contents.made is None, name
         sight = mask.sight
         held = [t for t in (sight.padding, *(sight.ends or ())) if t is not None]
         assert sum(t.untyped_storage().nbytes() for t in held) <= 32 * 1024, name
@@ -155,7 +155,7 @@ def test_masks_of_common_training_take_no_memory_of_pairs():
 def test_whoever_looks_finds_a_tensor():
     mask, whole = ask(pattern("window"))
     for passed_on in (mask, mask.to("cpu"), mask.detach(), mask.clone(), copy.deepcopy(mask)):
-        assert passed_on.sight is not None and mask._bytes is None
+        assert passed_on.sight is not None and mask._contents.made is None
     for looked in (mask.to(torch.float32), ~mask, torch.cat([mask, mask], -1), mask.sum(-1)):
         assert type(looked) is torch.Tensor and mask.sight is not None
     assert "SeenMask" in repr(mask) and mask.dtype == torch.bool and mask.shape == whole.shape
@@ -191,3 +191,52 @@ def test_a_compiled_function_takes_the_mask_for_its_bytes():
     mask, whole = ask(pattern("window"))
     compiled = torch.compile(out_of, backend="aot_eager", fullgraph=True)
     torch.testing.assert_close(compiled(mask), out_of(whole), atol=1e-6, rtol=1e-5)
+
+
+def seen_mask():
+    mask = door.attention_mask(1, 4, 4, 0, 0, allow_is_causal_skip=False)
+    assert isinstance(mask, SeenMask) and mask.sight is not None
+    return mask
+
+
+def attend(mask, **words):
+    q, k, v = (t[:1, :2, :4] for t in QKV)
+    return door.attention_forward(Layer(), q, k, v, mask, **words)[0]
+
+
+@pytest.mark.parametrize("alias", [torch.Tensor.detach, lambda mask: mask.data, torch.from_dlpack], ids=["detach", "data", "dlpack"])
+def test_what_is_written_through_an_alias_counts(alias):
+    mask = seen_mask()
+    alias(mask).fill_(True)
+    torch.testing.assert_close(attend(mask), attend(torch.ones(1, 1, 4, 4, dtype=torch.bool)))
+
+
+def test_a_clone_is_written_to_alone_and_memory_is_shared_as_asked():
+    mask = seen_mask()
+    mask.clone().fill_(True)
+    assert mask.sight is not None
+    assert mask.share_memory_() is mask
+    torch.testing.assert_close(attend(mask), attend(torch.ones(4, 4, dtype=torch.bool).tril()[None, None]))
+
+
+@pytest.mark.parametrize("shape", [(7, 1, 4, 4), (1, 3, 4, 4), (1, 1, 9, 4), (1, 1, 4, 2), (0, 1, 4, 4)])
+def test_masks_of_another_shape_are_refused_whatever_they_hold(shape):
+    with pytest.raises(ValueError, match="attention_mask has shape"):
+        attend(torch.zeros(shape))
+
+
+@pytest.mark.parametrize("window", [0, -1, 2.5, True])
+def test_windows_that_are_none_are_refused(window):
+    with pytest.raises(ValueError, match="sliding_window is"):
+        attend(None, sliding_window=window)
+
+
+def test_queries_behind_the_last_key_are_not_of_its_chunk():
+    function = masking_utils.chunked_causal_mask_function(1, torch.zeros(1, dtype=torch.long))
+    found = door.attention_mask(1, 1, 1, 3, 0, mask_function=function)
+    assert found is not None and not bool(found.any())
+
+
+def test_a_copy_of_a_handle_is_the_name_alone():
+    with door.register() as handle:
+        assert type(copy.deepcopy(handle)) is str and copy.deepcopy(handle) == handle

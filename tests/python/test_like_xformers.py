@@ -312,3 +312,10 @@ def test_the_signatures_are_those_of_xformers():
         found = inspect.signature(getattr(xformers, name))
         bare = [p.replace(annotation=inspect.Parameter.empty) for p in found.parameters.values()]
         assert str(inspect.Signature(bare)) == signature, name
+
+
+@pytest.mark.parametrize("scale", [0.0, 0, -0.0])
+def test_a_scale_of_0_gives_the_mean_of_the_values(scale):
+    q, k, v = (torch.randn(1, 4, 2, 8) for _ in range(3))
+    out = xformers.memory_efficient_attention(q, k, v, scale=scale)
+    torch.testing.assert_close(out, v.mean(1, keepdim=True).expand_as(out))

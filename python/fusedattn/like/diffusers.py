@@ -56,6 +56,12 @@ def attention(
         )
     if type(return_lse) is not bool:
         raise TypeError(f"return_lse is {return_lse!r}; accepted are True and False")
+    for name, tensor in (("query", query), ("key", key), ("value", value)):
+        if not isinstance(tensor, torch.Tensor) or tensor.dim() != 4:
+            found = f"shape {tuple(tensor.shape)}" if isinstance(tensor, torch.Tensor) else f"type {type(tensor).__name__}"
+            raise ValueError(f"{name} has {found}; accepted are tensors [B, S, N, D]")
+    if attn_mask is not None and not isinstance(attn_mask, torch.Tensor):
+        raise TypeError(f"attn_mask is a {type(attn_mask).__name__}; accepted are None and a tensor")
     query, key, value = query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
     if attn_mask is not None and attn_mask.ndim == 2 and attn_mask.shape == (query.shape[0], key.shape[2]):
         attn_mask = attn_mask[:, None, None, :]
@@ -76,7 +82,8 @@ class Registration:
         """Ends this registration; diffusers is as it was when no other is left. A second call does nothing.
 
         If it is what diffusers uses unless told otherwise, the backend before it becomes that again. Models that
-        were set to it have to be set to another.
+        were set to it have to be set to another. Not for use within a block attention_backend("...") that another
+        backend's block or set_active_backend surrounds: at its end diffusers puts back what it found.
         """
         global _installed
         with _lock:

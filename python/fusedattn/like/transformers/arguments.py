@@ -39,6 +39,18 @@ def check_mask(mask) -> None:
         )
 
 
+def check_shape(mask, query, columns: int) -> None:
+    """Refuses a mask [., ., ., .] that does not broadcast to [B, N, Sq, Skv]."""
+    wanted = (*query.shape[:3], columns)
+    if any(size not in (1, most) for size, most in zip(mask.shape, wanted)):
+        raise ValueError(f"attention_mask has shape {tuple(mask.shape)}; accepted is what broadcasts to {wanted}")
+
+
+def check_window(window) -> None:
+    if isinstance(window, bool) or not isinstance(window, int) or window < 1:
+        raise ValueError(f"sliding_window is {window!r}; accepted are None and whole numbers from 1")
+
+
 def sink_of(s_aux, heads: int):
     """A sink for each head, as the core takes it."""
     if s_aux.numel() != heads:

@@ -98,7 +98,7 @@ def _sight(pattern: Pattern, padding, rows: int, q_offset: int, kv_offset: int, 
         if not complete or not square or padding is not None:
             return None
         return _packed(pattern, batch)
-    if pattern.chunk is not None and not _is_one_chunk(pattern.chunk, kv_offset + columns, padding):
+    if pattern.chunk is not None and not _is_one_chunk(pattern.chunk, max(kv_offset + columns, q_offset + rows), padding):
         return _chunked(pattern, padding, batch, rows) if square and rows > 1 else None
     shift = q_offset - kv_offset
     band = Band(

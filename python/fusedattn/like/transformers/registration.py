@@ -34,6 +34,9 @@ class Registration(str):
                     del _installed[name]
                     installation.remove()
 
+    def __reduce_ex__(self, _protocol):  # a copy, of a configuration for one, holds nothing
+        return str, (str(self),)
+
     def __enter__(self) -> Registration:
         return self
 

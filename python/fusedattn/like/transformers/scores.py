@@ -42,6 +42,8 @@ def without_mask(module, is_causal, query, key, kwargs: dict) -> Scores:
     rows, columns = query.shape[2], key.shape[2]
     causal = _wants_causal(module, is_causal)
     window, ends = kwargs.get("sliding_window"), _ends_of(kwargs)
+    if window is not None:
+        arguments.check_window(window)
     if ends is not None:  # of flash-attn: the diagonal ends at the last row and column
         left = UNBOUNDED if window is None else window - 1
         return Scores(Band(left, 0 if causal else left), ends=ends, from_the_end=True)
@@ -75,6 +77,7 @@ def read_mask(module, is_causal, query, key, mask, kwargs: dict) -> Scores:
     mask = mask[..., :columns]
     if mask.shape[-1] == 1:
         mask = mask.expand(*mask.shape[:-1], columns)
+    arguments.check_shape(mask, query, columns)
     shown, bias = (mask, None) if mask.dtype == torch.bool else _read_numbers(mask)
     if ends is not None:
         alone = _together(ends, rows, columns)
@@ -100,10 +103,11 @@ def _wants_causal(module, is_causal) -> bool:
 
 def _ends_of(kwargs: dict):
     """Cumulative lengths (of rows, of columns) of packed sequences, if a call names them."""
-    rows = kwargs.get("cu_seq_lens_q")
+    rows, columns = kwargs.get("cu_seq_lens_q"), kwargs.get("cu_seq_lens_k")
     if rows is None:
+        if columns is not None:
+            raise ValueError("cu_seq_lens_k is given without cu_seq_lens_q; accepted are both, or cu_seq_lens_q alone")
         return None
-    columns = kwargs.get("cu_seq_lens_k")
     return rows, rows if columns is None else columns
 
 

@@ -24,6 +24,13 @@ class Sight(NamedTuple):
     ends: tuple[torch.Tensor, torch.Tensor] | None = None
 
 
+class _Contents:
+    """What a mask and its aliases share: what it shows, as numbers until others may have written to its bytes."""
+
+    def __init__(self, sight: Sight | None, make: Callable[[], torch.Tensor] | None, made: torch.Tensor | None = None):
+        self.sight, self.make, self.made = sight, make, made
+
+
 class SeenMask(torch.Tensor):
     """A bool tensor [B, 1, Sq, Skv], True is visible, that has no memory until an operation of torch needs it.
 
@@ -35,31 +42,37 @@ class SeenMask(torch.Tensor):
     __torch_function__ = torch._C._disabled_torch_function_impl
 
     @staticmethod
-    def __new__(cls, shape, sight: Sight | None, make: Callable[[], torch.Tensor] | None):
-        """make: gives the bytes, [B, 1, Sq, Skv]."""
+    def __new__(cls, shape, sight: Sight | None = None, make=None, contents: _Contents | None = None):
+        """make: gives the bytes, [B, 1, Sq, Skv]. contents: of another mask, of which this is an alias."""
         return torch.Tensor._make_wrapper_subclass(cls, shape, dtype=torch.bool, device="cpu")
 
-    def __init__(self, shape, sight: Sight | None, make: Callable[[], torch.Tensor] | None):
-        self._sight, self._make, self._bytes = sight, make, None
+    def __init__(self, shape, sight: Sight | None = None, make=None, contents: _Contents | None = None):
+        self._contents = contents or _Contents(sight, make)
 
     @property
     def sight(self) -> Sight | None:
         """What it shows, as numbers; None once others may have written to its bytes."""
-        return self._sight
+        return self._contents.sight
+
+    @property
+    def _bytes(self) -> torch.Tensor:
+        """The mask as an ordinary tensor, made when first asked for."""
+        contents = self._contents
+        if contents.made is None:  # no element twice in memory, or it could not be written to
+            contents.made = contents.make().contiguous()
+        return contents.made
 
     def bytes(self) -> torch.Tensor:
         """The mask as an ordinary tensor, made at the first call."""
-        if self._bytes is None:
-            self._bytes = (
-                self._make().contiguous()
-            )  # no element twice in memory, or it could not be written to
         return self._bytes
 
     @classmethod
     def __torch_dispatch__(cls, function, types, args=(), kwargs=None):
         if function in _PASSES_ON and args[0].sight is not None:
-            mask = args[0]
-            return cls(mask.shape, mask._sight, mask._make)
+            mask, contents = args[0], args[0]._contents
+            if function is torch.ops.aten.clone.default:
+                return cls(mask.shape, contents.sight, contents.make)
+            return cls(mask.shape, contents=contents)
         writes = any(
             argument.alias_info is not None for argument in function._schema.arguments
         )  # or shares memory
@@ -68,17 +81,21 @@ class SeenMask(torch.Tensor):
 
     def __tensor_flatten__(self):
         """For torch.compile, which meets it as an argument: its bytes, and no sight."""
-        self.bytes()
         return ["_bytes"], None
 
     @staticmethod
     def __tensor_unflatten__(inner, _context, size, _stride):
-        mask = SeenMask(size, None, None)
-        mask._bytes = inner["_bytes"]
-        return mask
+        return SeenMask(size, contents=_Contents(None, None, inner["_bytes"]))
 
     def numpy(self, **words):
         return _ordinary(self, True).numpy(**words)
+
+    def share_memory_(self):
+        _ordinary(self, True).share_memory_()
+        return self
+
+    def __dlpack__(self, **words):
+        return _ordinary(self, True).__dlpack__(**words)
 
     def tolist(self):
         return self.bytes().tolist()
@@ -96,7 +113,7 @@ def _ordinary(value, writes: bool):
         return value
     found = value.bytes()
     if writes:
-        value._sight = None
+        value._contents.sight = None
     return found
 
 

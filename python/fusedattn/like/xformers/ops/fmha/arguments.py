@@ -158,9 +158,11 @@ def _numbers(inputs: Inputs) -> str | None:
     if isinstance(p, bool) or not isinstance(p, (int, float)) or not 0 <= p <= 1:
         return f"p is {p!r}; accepted are numbers from 0 to 1"
     try:
-        return None if inputs.scale is None else real("scale", inputs.scale) and None
+        if inputs.scale is not None:
+            real("scale", inputs.scale)
     except (TypeError, ValueError, NotImplementedError) as refused:
         return str(refused)
+    return None
 
 
 def _bias_form(inputs: Inputs) -> str | None:

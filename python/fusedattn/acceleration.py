@@ -3,36 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 import warnings
 
-_lock = threading.Lock()
-_handles: set = set()
-_installed = None  # what undoes the installation; there is one while there are handles
+from .installations import Handle, Installation
 
 
-class Acceleration:
+class Acceleration(Handle):
     """What accelerate_torch() returns: undo() gives torch its own back, as does leaving a with block."""
 
-    def undo(self) -> None:
-        """Ends this acceleration; torch is as it was when no other is left. A second call does nothing."""
-        global _installed
-        with _lock:
-            if self not in _handles:
-                return
-            _handles.remove(self)
-            if not _handles:
-                _installed, installed = None, _installed
-                installed.remove()
-
-    def __enter__(self) -> Acceleration:
-        return self
-
-    def __exit__(self, *_) -> None:
-        self.undo()
-
     def __repr__(self) -> str:
-        return f"<torch's attention {'runs on fusedattn' if self in _handles else 'as before'}>"
+        return f"<torch's attention {'runs on fusedattn' if self.holds else 'as before'}>"
 
 
 def accelerate_torch() -> Acceleration:
@@ -50,13 +30,7 @@ def accelerate_torch() -> Acceleration:
     ImportError without torch. Warns if another package has replaced them already: its kernels then answer for
     what is left to torch.
     """
-    global _installed
-    with _lock:
-        if _installed is None:
-            _installed = _Installation()
-        handle = Acceleration()
-        _handles.add(handle)
-        return handle
+    return Acceleration(_replaced)
 
 
 @contextlib.contextmanager
@@ -66,7 +40,7 @@ def accelerated():
         yield handle
 
 
-class _Installation:
+class _Replaced:
     """Two kernels in torch's dispatcher, one function in torch.nn.functional, one name for TorchScript."""
 
     def __init__(self):
@@ -100,6 +74,9 @@ class _Installation:
         self._library._destroy()
 
 
+_replaced = Installation(_Replaced)
+
+
 def _check_operators(schemas) -> None:
     """Refuses a torch whose operators take other arguments."""
     import torch
@@ -126,7 +103,7 @@ def _quiet_override(names):
         found = repr(torch.library.get_kernel(name, "CPU"))
         if "RegisterCPU" not in found:
             warnings.warn(
-                f"{name} has been replaced before: {found}; fusedattn now stands in front", stacklevel=5
+                f"{name} has been replaced before: {found}; fusedattn now stands in front", stacklevel=7
             )
     always = torch.is_warn_always_enabled()
     torch.set_warn_always(True)  # else torch would hold its one warning about overriding for given

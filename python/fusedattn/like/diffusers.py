@@ -10,20 +10,15 @@ What it computes is what diffusers' backend "native" does, torch's scaled_dot_pr
 
 from __future__ import annotations
 
-import threading
-
 import torch
 
+from ..installations import Handle, Installation
 from . import sdpa
 from .sdpa_arguments import Call, refusal
 
 NAME = "fusedattn"
 _NATIVE = "native"
 _TRIED = "0.42.1"
-
-_lock = threading.Lock()
-_handles: set = set()
-_installed = None  # what undoes the registration; there is one while there are handles
 
 
 def attention(
@@ -75,33 +70,16 @@ def attention(
     return sdpa.compute(call).transpose(1, 2)
 
 
-class Registration:
-    """What register() returns: undo() makes the backend unknown again, as does leaving a with block."""
+class Registration(Handle):
+    """What register() returns: undo() makes the backend unknown again, as does leaving a with block.
 
-    def undo(self) -> None:
-        """Ends this registration; diffusers is as it was when no other is left. A second call does nothing.
-
-        If it is what diffusers uses unless told otherwise, the backend before it becomes that again. Models that
-        were set to it have to be set to another. Not for use within a block attention_backend("...") that another
-        backend's block or set_active_backend surrounds: at its end diffusers puts back what it found.
-        """
-        global _installed
-        with _lock:
-            if self not in _handles:
-                return
-            _handles.remove(self)
-            if not _handles:
-                _installed, installed = None, _installed
-                installed.remove()
-
-    def __enter__(self) -> Registration:
-        return self
-
-    def __exit__(self, *_) -> None:
-        self.undo()
+    If it is what diffusers uses unless told otherwise, the backend before it becomes that again. Models that were set
+    to it have to be set to another. Not for use within a block attention_backend("...") that another backend's
+    block or set_active_backend surrounds: at its end diffusers puts back what it found.
+    """
 
     def __repr__(self) -> str:
-        return f"<diffusers' attention backend {NAME!r}, {'registered' if self in _handles else 'undone'}>"
+        return f"<diffusers' attention backend {NAME!r}, {'registered' if self.holds else 'undone'}>"
 
 
 def register() -> Registration:
@@ -112,16 +90,10 @@ def register() -> Registration:
 
     Raises ImportError without diffusers, RuntimeError for one whose backends are registered in another way.
     """
-    global _installed
-    with _lock:
-        if _installed is None:
-            _installed = _Installation()
-        handle = Registration()
-        _handles.add(handle)
-        return handle
+    return Registration(_backend)
 
 
-class _Installation:
+class _Backend:
     """One member of diffusers' enumeration of backends, and what its registry keeps about each."""
 
     def __init__(self):
@@ -141,6 +113,9 @@ class _Installation:
         for table in ("_backends", "_constraints", "_supported_arg_names"):
             getattr(self._registry, table).pop(self._member, None)
         _removed(self._names, self._member)
+
+
+_backend = Installation(_Backend)
 
 
 def _dispatch():

@@ -3,41 +3,20 @@
 from __future__ import annotations
 
 import functools
-import threading
 
 import torch
 
+from .....installations import Handle, Installation
 from . import biases
 from .arguments import BW_NAME, DTYPES, FW_NAME, MOST_FEATURES, Inputs, reasons
 from .attention import attend_only, differentiate, draw_stream
 
-_lock = threading.Lock()
-_handles: set = set()
-_installed = None  # what undoes the installation; there is one while there are handles
 
-
-class Registration:
+class Registration(Handle):
     """What register() returns: undo() gives xFormers its own dispatch back, as does leaving a with block."""
 
-    def undo(self) -> None:
-        """Ends this registration; xFormers is as it was when no other is left. A second call does nothing."""
-        global _installed
-        with _lock:
-            if self not in _handles:
-                return
-            _handles.remove(self)
-            if not _handles:
-                _installed, installed = None, _installed
-                installed.remove()
-
-    def __enter__(self) -> Registration:
-        return self
-
-    def __exit__(self, *_) -> None:
-        self.undo()
-
     def __repr__(self) -> str:
-        return f"<xFormers' dispatch {'has' if self in _handles else 'is without'} {FW_NAME} and {BW_NAME}>"
+        return f"<xFormers' dispatch {'has' if self.holds else 'is without'} {FW_NAME} and {BW_NAME}>"
 
 
 def register() -> Registration:
@@ -49,16 +28,10 @@ def register() -> Registration:
 
     ImportError without xFormers; RuntimeError for one whose dispatch is another than that of 0.0.35.
     """
-    global _installed
-    with _lock:
-        if _installed is None:
-            _installed = _Installation()
-        handle = Registration()
-        _handles.add(handle)
-        return handle
+    return Registration(_entries)
 
 
-class _Installation:
+class _Entries:
     """One function of xFormers' dispatch, which chooses from lists of operators, and an entry in two lists."""
 
     def __init__(self):
@@ -93,6 +66,9 @@ class _Installation:
             self._dispatch._run_priority_list = self._original
         for operators, own in zip((self._fmha.ALL_FW_OPS, self._fmha.ALL_BW_OPS), self._operators):
             operators[:] = [operator for operator in operators if operator is not own]
+
+
+_entries = Installation(_Entries)
 
 
 def _operators(fmha):

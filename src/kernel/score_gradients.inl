@@ -214,6 +214,6 @@ class ScoreGradients {
     }
     constexpr float kRounding = 0x1p-12f;
     const float mass = s_.mass[row], found = sum(total);
-    return std::fabs(found - mass) <= kRounding && found > 0.0f ? sum(weighted) * (mass / found) : s_.delta[row];
+    return std::fabs(found - mass) <= kRounding && found > 0.0f ? sum(weighted) * mass / found : s_.delta[row];
   }
 };

@@ -243,6 +243,4 @@ def test_one_of_everything():
     dq, dk, dv = mindspore.grad(
         lambda *t: flash_attention_score(*t, 1).astype(mindspore.float32).sum(), (0, 1, 2)
     )(q, k, v)
-    assert (dv == 1).all()
-    for gradient in (dq, dk):  # 0 but for the rounding of the weight of 1 and of the two sums that cancel
-        assert np.abs(array(gradient)).max() <= 1e-6
+    assert not dq.any() and not dk.any() and (dv == 1).all()

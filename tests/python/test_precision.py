@@ -112,3 +112,12 @@ def test_float32_to_4e_6_of_the_largest(name, dim):
     exact, ours = draw.results(draw.formula, torch.float64), draw.results(draw.ours, torch.float32)
     for result, right in exact.items():
         assert (ours[result] - right).abs().max() <= 4e-6 * right.abs().max(), result
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_key_alone_has_a_weight_of_1_whose_score_has_no_gradient(dtype):
+    for seed in range(50):
+        generator = torch.Generator().manual_seed(seed)
+        q, k, v = (torch.randn(1, 1, 1, 16, generator=generator).to(dtype).requires_grad_() for _ in range(3))
+        fusedattn.attention(q, k, v).sum().backward()
+        assert not q.grad.any() and not k.grad.any() and (v.grad == 1).all()

@@ -1,4 +1,4 @@
-// large_scores_test.cc: equal scores give equal probabilities, however large they are.
+// large_scores_test.cc: equal scores give equal probabilities, however large they are, and the only score of a row has no gradient.
 #include "everywhere.h"
 
 using namespace fusedattn::tests;
@@ -32,6 +32,24 @@ TEST(equal_scores_of_any_size) {
       check_equal("out", large.out, zero.out);
       check_equal("sum", large.sum, zero.sum);
       check_equal("dv", large.dv, zero.dv);
+    }
+  });
+}
+
+// Its weight is 1 but for the rounding of the score and of the maximum, which differ.
+TEST(a_key_alone_gives_its_score_no_gradient) {
+  std::vector<Case> cases;
+  for (const int64_t rows : {1, 5, 9, 40}) {
+    const std::string name = std::to_string(rows);
+    cases.push_back({.name = name, .batch = 50, .q_len = rows, .kv_len = 1, .dim = 16, .dim_v = 16, .scale = 3.0});
+    cases.push_back({.name = name + " of many", .batch = 9, .q_len = rows, .kv_len = rows, .dim = 21, .dim_v = 33, .top_left = {0, 0}, .scale = 3.0});
+  }
+  for_all("alone", cases, [](const Case& c, int32_t dtype, const fusedattn_options& options) {
+    if (dtype == FUSEDATTN_FLOAT32) return;  // delta comes from out there
+    const Tensors t(c, dtype);
+    if (!run_both(t.problem(), options)) return;
+    for (const Tensor* gradient : {&t.dq, &t.dk}) {
+      gradient->each([&](auto b, auto n, auto i, auto d) { CHECK(gradient->get(b, n, i, d) == 0.0); });
     }
   });
 }

@@ -243,4 +243,4 @@ def test_one_of_everything():
     dq, dk, dv = mindspore.grad(
         lambda *t: flash_attention_score(*t, 1).astype(mindspore.float32).sum(), (0, 1, 2)
     )(q, k, v)
-    assert not dq.any() and not dk.any() and (dv == 1).all()
+    assert not array(dq).any() and not array(dk).any() and (dv == 1).all()  # MindSpore's any() counts -0.0

@@ -19,6 +19,12 @@ void inner_products(const float* a, std::int64_t lda, const float* panels, std::
       }
 }
 
+// Whatever is summed up over blocks has left the near caches when its next block comes. Asked for where a product begins, it is there when
+// the product is done: without, the long items of a forward stood at 80 to 90 % of what they reach.
+FUSEDATTN_INLINE void prefetch_tile(const float* c, std::int64_t ldc, std::int64_t rows) {
+  for (std::int64_t i = 0; i < rows; ++i) __builtin_prefetch(c + i * ldc, 1);
+}
+
 // C += A B for a tile (kColumns: C += A^T B): every panel of B meets all strips, so that it stays in the first-level cache. Each
 // strip sums over the depth that it has something to do with, in elements. With `begun`, C is only written where a strip has none yet.
 template <class Mac, bool kColumns>
@@ -29,7 +35,9 @@ void sum_products(const float* a, std::int64_t lda, const Panels& b, const Range
     for (std::int64_t i = 0; i < rows; i += kStripRows) {
       const Range depth{depths[i / kStripRows].begin / Mac::kDepth, words<Mac>(depths[i / kStripRows].end)};
       if (depth.empty()) continue;
-      kTiles<Mac, kColumns>.of[std::min<std::int64_t>(kStripRows, rows - i) - 1][vectors - 1](
+      const std::int64_t strip_rows = std::min<std::int64_t>(kStripRows, rows - i);
+      prefetch_tile(c + i * ldc + n, ldc, strip_rows);
+      kTiles<Mac, kColumns>.of[strip_rows - 1][vectors - 1](
           kColumns ? a + depth.begin * lda + i : a + i * lda + depth.begin, lda, b.at(depth.begin, n), b.row_stride,
           c + i * ldc + n, ldc, depth.size(), begun == nullptr || begun[i / kStripRows]);
     }

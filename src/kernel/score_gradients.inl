@@ -202,15 +202,14 @@ class ScoreGradients {
   }
 
   // delta is also sum_j P dP. Where all columns of a row are at hand, which shows in the sum of P, that is as exact as float32;
-  // dO * out has the rounding of a 16-bit out, which shows in rows that see few columns. It is summed as what differs from the first
-  // column's dP: a key that is alone gives its score exactly no gradient, however P was rounded.
+  // dO * out has the rounding of a 16-bit out, which shows in rows that see few columns. What is summed is by how much dP differs from
+  // that: a key that is alone then gives its score exactly no gradient, however P was rounded.
   float delta_of(std::int64_t i, std::int64_t row) const {
     if constexpr (sizeof(T) == sizeof(float)) return s_.delta[row];
-    const Range columns = sight_.columns({row, row + 1}, seq_.kv_len), seen = s_.seen[i].columns;
-    if (seen.empty() || columns.begin < block_.begin || columns.end > block_.end) return s_.delta[row];
-    const Range hull = whole_vectors(s_.hulls[i / kStripRows]);
-    const float *p = probabilities(i), *dp = d_scores(i), first = dp[seen.begin];
-    const F32 subtrahend = broadcast(first);
+    const Range columns = sight_.columns({row, row + 1}, seq_.kv_len), hull = whole_vectors(s_.hulls[i / kStripRows]);
+    if (columns.begin < block_.begin || columns.end > block_.end) return s_.delta[row];
+    const float *p = probabilities(i), *dp = d_scores(i), rough = std::isfinite(s_.delta[row]) ? s_.delta[row] : 0.0f;
+    const F32 subtrahend = broadcast(rough);
     F32 weighted = zero(), total = zero();
     for (std::int64_t j = hull.begin; j < hull.end; j += kLanes) {
       weighted = fma(load(p + j), sub(load(dp + j), subtrahend), weighted);
@@ -218,6 +217,6 @@ class ScoreGradients {
     }
     constexpr float kRounding = 0x1p-12f;
     const float mass = s_.mass[row], found = sum(total);
-    return std::fabs(found - mass) <= kRounding && found > 0.0f ? (first + sum(weighted) / found) * mass : s_.delta[row];
+    return std::fabs(found - mass) <= kRounding && found > 0.0f ? (rough + sum(weighted) / found) * mass : s_.delta[row];
   }
 };

@@ -27,9 +27,9 @@ def table(headings: list[str], rows: list[list[str]]) -> str:
 
 
 def ratio_of(row: dict, peer: str) -> float | None:
-    """How many times faster than the peer; None where it was not timed."""
-    times = row["peers"]
-    return times[peer]["seconds"] / times[peers.OURS]["seconds"] if times.get(peer, {}).get("seconds") else None
+    """How many times faster than the peer, the median of the rounds' ratios; None where it was not timed."""
+    ratio = row["peers"].get(peer, {}).get("ratio")
+    return ratio[0] if ratio else None
 
 
 def goal_table(report: dict) -> str:
@@ -90,11 +90,10 @@ def charts(report: dict, folder: Path) -> None:
 
 
 def _draw_peers(axis, rows: list[dict], names: list[str]) -> None:
-    for place, name in enumerate(names):
-        for row in rows:
-            if ratio := ratio_of(row, name):
-                shift = (list(COLOURS).index(row["dtype"]) - 1) * 0.2
-                axis.plot(ratio, place + shift, "o", color=COLOURS[row["dtype"]], markersize=4, alpha=0.6)
+    for number, (dtype, colour) in enumerate(COLOURS.items()):
+        of_type = [row for row in rows if row["dtype"] == dtype]
+        dots = [(ratio, place + (number - 1) * 0.2) for place, name in enumerate(names) for row in of_type if (ratio := ratio_of(row, name))]
+        _dots(axis, dots, "o", colour)
     axis.axvline(1, color="black", linewidth=1)
     axis.set_xscale("log")
     axis.set_yticks(range(len(names)), names)
@@ -102,11 +101,16 @@ def _draw_peers(axis, rows: list[dict], names: list[str]) -> None:
     axis.set_xlabel("times faster than the peer (left of the line it is faster)")
 
 
+def _dots(axis, dots: list[tuple[float, float]], mark: str, colour: str) -> None:
+    if dots:
+        axis.plot(*zip(*dots), mark, color=colour, markersize=4, alpha=0.6)
+
+
 def _draw_limit(axis, rows: list[dict], names: list[str]) -> None:
-    for row in rows:
-        heads = row["shape"][0] * row["shape"][1]
-        axis.plot(row["flops"] / heads, row["peers"][peers.OURS]["share_percent"], "o" if row["mask"] == "none" else "^",
-                  color=COLOURS[row["dtype"]], markersize=4, alpha=0.6)  # fmt: skip
+    for dtype, colour in COLOURS.items():
+        for masked, mark in ((False, "o"), (True, "^")):
+            some = [row for row in rows if row["dtype"] == dtype and (row["mask"] != "none") == masked]
+            _dots(axis, [(row["flops"] / (row["shape"][0] * row["shape"][1]), row["peers"][peers.OURS]["share_percent"]) for row in some], mark, colour)
     axis.set_xscale("log")
     axis.set_ylim(0, 100)
     axis.set_xlabel("useful operations per head (triangles: masked)")

@@ -19,53 +19,98 @@ struct Rows {
   const T* row(std::int64_t i) const { return data + i * stride; }
 };
 
+// What will be read of a matrix, asked for in the order in which it lies in memory, some lines at a time between computations. Both matter:
+// asked for by rows side by side, or a few rows at once, memory and computations take their times one after the other.
+template <class T>
+class Ahead {
+ public:
+  explicit Ahead(const Rows<T>& of)
+      : stride_(of.stride),
+        elements_(of.stride == of.elements ? of.stride * (of.rows + kMostAhead) : of.elements),
+        row_(of.row(std::min({kBytes / (of.elements * static_cast<std::int64_t>(sizeof(T))), kMostAhead, of.rows}))) {}
+
+  template <int kLines>
+  FUSEDATTN_INLINE void ask() {
+    if (d_ + kLines * kLine<T> > elements_) return ask_across_rows(kLines);
+#pragma GCC unroll 16
+    for (int n = 0; n < kLines; ++n) __builtin_prefetch(row_ + d_ + n * kLine<T>, 0, 3);
+    d_ += kLines * kLine<T>;
+  }
+
+ private:
+  static constexpr std::int64_t kBytes = 8192;  // ahead: what memory takes to answer, and less than a first-level cache
+  static constexpr std::int64_t kMostAhead = 128;
+
+  __attribute__((noinline)) void ask_across_rows(int lines) {
+    for (; lines > 0; --lines) {
+      if (d_ >= elements_) d_ = 0, row_ += stride_;
+      __builtin_prefetch(row_ + d_, 0, 3);
+      d_ += kLine<T>;
+    }
+  }
+
+  const std::int64_t stride_, elements_;  // all rows are one where nothing lies between them
+  const T* row_;
+  std::int64_t d_ = 0;
+};
+
+// One step of a dot product's features.
+template <class T, int kLines, int kKeys>
+FUSEDATTN_INLINE void dot_step(const float* q, std::int64_t ld_q, const T* const (&key)[kKeys], std::int64_t d, F32 (&sums)[kLines][kKeys]) {
+  // Of the vectors of lines and of keys, the fewer stay in registers.
+  if constexpr (kLines < kKeys) {
+    F32 line[kLines];
+#pragma GCC unroll 16
+    for (int m = 0; m < kLines; ++m) line[m] = load(q + m * ld_q + d);
+#pragma GCC unroll 16
+    for (int t = 0; t < kKeys; ++t) {
+      const F32 x = load(key[t] + d);
+#pragma GCC unroll 16
+      for (int m = 0; m < kLines; ++m) sums[m][t] = fma(line[m], x, sums[m][t]);
+    }
+  } else {
+    F32 x[kKeys];
+#pragma GCC unroll 16
+    for (int t = 0; t < kKeys; ++t) x[t] = load(key[t] + d);
+#pragma GCC unroll 16
+    for (int m = 0; m < kLines; ++m) {
+      const F32 line = load(q + m * ld_q + d);
+#pragma GCC unroll 16
+      for (int t = 0; t < kKeys; ++t) sums[m][t] = fma(line, x[t], sums[m][t]);
+    }
+  }
+}
+
 // Dot products of kLines lines with kKeys keys, each as a vector over whose lanes it is the sum.
 template <class T, int kLines, int kKeys>
 FUSEDATTN_INLINE void dot_products_of_keys(const float* q, std::int64_t ld_q, const T* const (&key)[kKeys], std::int64_t elements, float* to,
-                                           std::int64_t ld_to) {
+                                           std::int64_t ld_to, Ahead<T>& ahead, bool asks) {
   F32 sums[kLines][kKeys];
 #pragma GCC unroll 16
   for (int m = 0; m < kLines; ++m)
 #pragma GCC unroll 16
     for (int t = 0; t < kKeys; ++t) sums[m][t] = zero();
-  for (std::int64_t d = 0; d < elements; d += kLanes) {
-    // Of the vectors of lines and of keys, the fewer stay in registers.
-    if constexpr (kLines < kKeys) {
-      F32 line[kLines];
+  std::int64_t d = 0;
+  for (; d + kLine<T> <= elements; d += kLine<T>) {
+    if (asks) ahead.template ask<kKeys>();
 #pragma GCC unroll 16
-      for (int m = 0; m < kLines; ++m) line[m] = load(q + m * ld_q + d);
-#pragma GCC unroll 16
-      for (int t = 0; t < kKeys; ++t) {
-        const F32 x = load(key[t] + d);
-#pragma GCC unroll 16
-        for (int m = 0; m < kLines; ++m) sums[m][t] = fma(line[m], x, sums[m][t]);
-      }
-    } else {
-      F32 x[kKeys];
-#pragma GCC unroll 16
-      for (int t = 0; t < kKeys; ++t) x[t] = load(key[t] + d);
-#pragma GCC unroll 16
-      for (int m = 0; m < kLines; ++m) {
-        const F32 line = load(q + m * ld_q + d);
-#pragma GCC unroll 16
-        for (int t = 0; t < kKeys; ++t) sums[m][t] = fma(line, x[t], sums[m][t]);
-      }
-    }
+    for (int n = 0; n < kLine<T>; n += kLanes) dot_step<T, kLines, kKeys>(q, ld_q, key, d + n, sums);
   }
+  if (d < elements && asks) ahead.template ask<kKeys>();
+  for (; d < elements; d += kLanes) dot_step<T, kLines, kKeys>(q, ld_q, key, d, sums);
 #pragma GCC unroll 16
   for (int m = 0; m < kLines; ++m)
 #pragma GCC unroll 16
     for (int t = 0; t < kKeys; ++t) store(to + m * ld_to + t * kLanes, sums[m][t]);
 }
 
-// s[line][j] = q[line] . k[j] for kLines * kTimes lines. Asks for rows a little ahead, so that what stands in memory is read in its order
-// without a pause. Twelve accumulators hide their latency. Their lanes are summed for a batch of keys at once, for between the products of
-// one step and those of the next the sums would be waited for.
-constexpr std::int64_t kRowsAhead = 24;
+// s[line][j] = q[line] . k[j] for kLines * kTimes lines. Twelve accumulators hide their latency. Their lanes are summed for a batch of
+// keys at once, for between the products of one step and those of the next the sums would be waited for.
 template <class T, int kLines, int kTimes = 1>
 void dot_products(const float* q, std::int64_t ld_q, const Rows<T>& k, float* s, std::int64_t ld_s) {
   constexpr std::int64_t kKeys = 12 / kLines, kBatch = kLanes == 16 ? 48 : 24;
   alignas(64) float products[kLines][kBatch * kLanes];
+  Ahead<T> ahead(k);
   for (std::int64_t begin = 0; begin < k.rows; begin += kBatch) {
     const std::int64_t count = std::min(kBatch, k.rows - begin);
     for (int n = 0; n < kTimes; ++n) {
@@ -73,9 +118,8 @@ void dot_products(const float* q, std::int64_t ld_q, const Rows<T>& k, float* s,
         const T* key[kKeys];
 #pragma GCC unroll 16
         for (int t = 0; t < kKeys; ++t) key[t] = k.row(begin + std::min(j + t, count - 1));
-        for (int t = 0; n == 0 && t < kKeys; ++t)
-          for (std::int64_t d = 0; d < k.elements; d += kLine<T>) __builtin_prefetch(key[t] + kRowsAhead * k.stride + d, 0, 2);
-        dot_products_of_keys<T, kLines, kKeys>(q + n * kLines * ld_q, ld_q, key, k.elements, products[0] + j * kLanes, kBatch * kLanes);
+        dot_products_of_keys<T, kLines, kKeys>(q + n * kLines * ld_q, ld_q, key, k.elements, products[0] + j * kLanes, kBatch * kLanes,
+                                               ahead, j / kKeys % kTimes == n);
       }
       for (int m = 0; m < kLines; ++m)
         for (std::int64_t j = 0; j < count; j += kLanes)
@@ -94,25 +138,34 @@ void narrow_inner_products(const float* q, std::int64_t ld_q, const Rows<T>& k, 
   dot_products<T, 1>(q, ld_q, k, s, ld_s);
 }
 
-// o[line][d] (+)= sum_j p[line][j] v[j][d] for kLines lines and kVectors vectors of features from d on; asks for what lies `ahead`
-// elements behind what it reads, where that is not 0.
+// A few lines of weights in a sum over rows.
+struct WeightedLines {
+  const float* p;
+  std::int64_t ld_p;
+  float* o;
+  std::int64_t ld_o;
+  bool accumulate;
+};
+
+// o[line][d] (+)= sum_j p[line][j] v[j][d] for kLines lines and kVectors vectors of features from d on.
 template <class T, int kLines, int kVectors>
-void weighted_sums(const float* p, std::int64_t ld_p, const Rows<T>& v, std::int64_t ahead, std::int64_t d, float* o, std::int64_t ld_o, bool accumulate) {
+void weighted_sums(const WeightedLines& w, const Rows<T>& v, Ahead<T>& ahead, bool asks, std::int64_t d) {
   F32 acc[kLines][kVectors];
 #pragma GCC unroll 16
   for (int m = 0; m < kLines; ++m)
 #pragma GCC unroll 16
-    for (int n = 0; n < kVectors; ++n) acc[m][n] = accumulate ? load(o + m * ld_o + d + n * kLanes) : zero();
+    for (int n = 0; n < kVectors; ++n) acc[m][n] = w.accumulate ? load(w.o + m * w.ld_o + d + n * kLanes) : zero();
+  constexpr std::int64_t kRows = kLine<T> / kLanes;  // of which kVectors vectors are as many lines
+  const std::int64_t asking = asks ? 0 : -1;
   const T* row = v.data + d;
   for (std::int64_t j = 0; j < v.rows; ++j, row += v.stride) {
-    if (ahead != 0)
-      for (std::int64_t n = 0; n < kVectors * kLanes; n += kLine<T>) __builtin_prefetch(row + ahead + n, 0, 2);
+    if (j % kRows == asking) ahead.template ask<kVectors>();
     F32 x[kVectors];
 #pragma GCC unroll 16
     for (int n = 0; n < kVectors; ++n) x[n] = load(row + n * kLanes);
 #pragma GCC unroll 16
     for (int m = 0; m < kLines; ++m) {
-      const F32 weight = broadcast(p[m * ld_p + j]);
+      const F32 weight = broadcast(w.p[m * w.ld_p + j]);
 #pragma GCC unroll 16
       for (int n = 0; n < kVectors; ++n) acc[m][n] = fma(weight, x[n], acc[m][n]);
     }
@@ -120,33 +173,38 @@ void weighted_sums(const float* p, std::int64_t ld_p, const Rows<T>& v, std::int
 #pragma GCC unroll 16
   for (int m = 0; m < kLines; ++m)
 #pragma GCC unroll 16
-    for (int n = 0; n < kVectors; ++n) store(o + m * ld_o + d + n * kLanes, acc[m][n]);
+    for (int n = 0; n < kVectors; ++n) store(w.o + m * w.ld_o + d + n * kLanes, acc[m][n]);
 }
 
+// All features. Of several passes over the same rows, each asks for its share of what comes: beside every `passes`-th stripe of features.
 template <class T, int kLines, int kVectors>
-void weighted_sums(const float* p, std::int64_t ld_p, const Rows<T>& v, std::int64_t ahead, float* o, std::int64_t ld_o, bool accumulate) {
-  for (std::int64_t d = 0, left; (left = (v.elements - d) / kLanes) > 0;) {
+void weighted_sums(const WeightedLines& w, const Rows<T>& v, Ahead<T>& ahead, int pass, int passes) {
+  for (std::int64_t d = 0, left; (left = (v.elements - d) / kLanes) > 0; ++pass) {
+    const bool asks = pass % passes == 0;
     if (left >= kVectors && left != kVectors + 1)
-      weighted_sums<T, kLines, kVectors>(p, ld_p, v, ahead, d, o, ld_o, accumulate), d += kVectors * kLanes;
+      weighted_sums<T, kLines, kVectors>(w, v, ahead, asks, d), d += kVectors * kLanes;
     else if (left >= 2)
-      weighted_sums<T, kLines, 2>(p, ld_p, v, ahead, d, o, ld_o, accumulate), d += 2 * kLanes;
+      weighted_sums<T, kLines, 2>(w, v, ahead, asks, d), d += 2 * kLanes;
     else
-      weighted_sums<T, kLines, 1>(p, ld_p, v, ahead, d, o, ld_o, accumulate), d += kLanes;
+      weighted_sums<T, kLines, 1>(w, v, ahead, asks, d), d += kLanes;
   }
 }
 
-// O (+)= P V. Of several lines, each has its turn with a few rows of V that lie in the first-level cache while the next ones come; of one,
-// rows are read in their order. Eight accumulators and more hide their latency.
+// O (+)= P V. Each few lines have their turn with a few rows of V, that lie in the first-level cache while the next ones come. Eight
+// accumulators and more hide their latency.
 template <class T>
 void narrow_sum_products(const float* p, std::int64_t ld_p, const Rows<T>& v, std::int64_t lines, float* o, std::int64_t ld_o, bool accumulate) {
-  if (lines == 1) return weighted_sums<T, 1, 8>(p, ld_p, v, kRowsAhead * v.stride, o, ld_o, accumulate);
-  constexpr std::int64_t kFew = 16;
-  for (std::int64_t j = 0; j < v.rows; j += kFew, accumulate = true) {
-    const Rows<T> few{v.row(j), v.stride, std::min(kFew, v.rows - j), v.elements};
-    std::int64_t i = 0, ahead = kFew * v.stride;
-    for (; i + 4 <= lines; i += 4, ahead = 0) weighted_sums<T, 4, 3>(p + i * ld_p + j, ld_p, few, ahead, o + i * ld_o, ld_o, accumulate);
-    for (; i + 2 <= lines; i += 2, ahead = 0) weighted_sums<T, 2, 4>(p + i * ld_p + j, ld_p, few, ahead, o + i * ld_o, ld_o, accumulate);
-    if (i < lines) weighted_sums<T, 1, 8>(p + i * ld_p + j, ld_p, few, ahead, o + i * ld_o, ld_o, accumulate);
+  const std::int64_t few_rows = lines == 1 && v.elements <= 8 * kLanes ? v.rows : 16;  // one pass need not come back
+  const int passes = static_cast<int>(lines / 4 + lines % 4 / 2 + lines % 2);
+  Ahead<T> ahead(v);
+  for (std::int64_t j = 0; j < v.rows; j += few_rows, accumulate = true) {
+    const Rows<T> few{v.row(j), v.stride, std::min(few_rows, v.rows - j), v.elements};
+    int pass = 0;
+    std::int64_t i = 0;
+    const auto w = [&] { return WeightedLines{p + i * ld_p + j, ld_p, o + i * ld_o, ld_o, accumulate}; };
+    for (; i + 4 <= lines; i += 4) weighted_sums<T, 4, 3>(w(), few, ahead, pass++, passes);
+    for (; i + 2 <= lines; i += 2) weighted_sums<T, 2, 4>(w(), few, ahead, pass++, passes);
+    if (i < lines) weighted_sums<T, 1, 8>(w(), few, ahead, pass++, passes);
   }
 }
 

@@ -51,8 +51,8 @@ class Backward : ScoreGradients<T, Mac> {
   }
 
   void tile(Range rows) {
-    if (!Base::look(rows)) return;
-    const bool hides = hides_some(s_.seen, rows.size(), block_.size());
+    const auto [any, hides] = Base::look_at(rows);
+    if (!any) return;
     const bool rows_finite = Base::differentiate(rows, Base::Of::products);
     if (narrow_ && !hides) return multiply_unpacked(rows.size());
     if (!begun_) begin_sums();

@@ -22,7 +22,7 @@ class BiasGradientOfHead : ScoreGradients<T, Mac> {
     Base::enter_columns(columns);
     for (std::int64_t i = visible.begin; i < visible.end; i += sizes_.tile.rows) {
       const Range tile{i, std::min(i + sizes_.tile.rows, visible.end)};
-      if (!Base::look(tile)) continue;
+      if (!Base::look_at(tile).any) continue;
       Base::differentiate(tile, Base::Of::sums);
       for (std::int64_t row = tile.begin; row < tile.end; ++row)
         add_row(d_scores(row - tile.begin), s_.seen[row - tile.begin].columns,

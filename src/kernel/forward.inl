@@ -16,6 +16,7 @@ class Forward {
         seq_(sequence(p, item.b)),
         narrow_(Mac::kDepth == 1 && is_narrow(p, seq_.q_len * p.group())),
         sight_(sight_of(p, item.b)),
+        lines_{item.kv_head * p.group(), item.rows},
         scaling_(ScoreTerms::scaling_of<Mac>(p)),
         terms_(p, seq_, item.b, item.scores_before, scaling_),
         keeping_(p, seq_, item.scores_before),
@@ -49,11 +50,9 @@ class Forward {
   }
 
  private:
-  std::int64_t head_of(std::int64_t line) const { return item_.kv_head * p_.group() + line / item_.rows.size(); }
-  std::int64_t row_of_line(std::int64_t line) const { return item_.rows.begin + line % item_.rows.size(); }
   // At the first column of the block; null without bytes.
   const std::uint8_t* bytes_of_line(std::int64_t line) const {
-    const std::uint8_t* bytes = bytes_of(p_, seq_, item_.b, head_of(line), row_of_line(line));
+    const std::uint8_t* bytes = bytes_of(p_, seq_, item_.b, lines_.head(line), lines_.row(line));
     return bytes == nullptr ? nullptr : bytes + block_.begin;
   }
   Panels values() const { return {s_.values, kPanel, sizes_.value_panel()}; }
@@ -81,8 +80,8 @@ class Forward {
   }
 
   void tile(Range lines) {
-    if (!look(lines)) return;
-    const bool hides = hides_some(s_.seen, lines.size(), block_.size());
+    const auto [any, hides] = look(p_, seq_, sight_, item_.b, lines_, lines, block_, s_.seen, s_.hulls);
+    if (!any) return;
     if (narrow_)
       multiply_unpacked_keys(lines);
     else
@@ -107,18 +106,6 @@ class Forward {
     for (std::int64_t i = 0; i < lines.size(); i += step)
       narrow_sum_products(scores(i), sizes_.ld_scores(), v, std::min(step, lines.size() - i), sums_.out + i * sizes_.ld_out, sizes_.ld_out, begun(i));
     std::fill(sums_.begun, sums_.begun + sizes_.strips(), true);
-  }
-
-  // What each line sees of the block; false if nothing.
-  bool look(Range lines) {
-    bool any = false;
-    for (std::int64_t i = 0; i < lines.size(); ++i) {
-      const std::int64_t line = lines.begin + i;
-      s_.seen[i] = seen_by(p_, seq_, sight_, item_.b, head_of(line), row_of_line(line), block_);
-      any = any || !s_.seen[i].columns.empty();
-    }
-    hulls_of(s_.seen, lines.size(), s_.hulls);
-    return any;
   }
 
   void pack_keys() {
@@ -148,45 +135,51 @@ class Forward {
   // P in place of S; what was accumulated before shrinks.
   void softmax(Range lines) {
     const Timed timed(p_, Stage::softmax);
-    for (std::int64_t i = 0; i < lines.size(); ++i) s_.tops[i] = top_of(i, lines.begin + i);
+    for_rows(lines, [this](std::int64_t i, std::int64_t line, Range hull) { s_.tops[i] = hull.empty() ? sums_.row_max[line] : top_of(i, line, hull); });
     raise_maxima(s_.tops, lines.size(), scaling_.exponent, sums_.row_max + lines.begin, sums_.row_sum + lines.begin, s_.shrink);
-    for (std::int64_t i = 0; i < lines.size(); ++i) {
-      if (s_.hulls[i / kStripRows].empty()) continue;
-      const std::int64_t line = lines.begin + i;
-      sums_.row_sum[line] += probabilities(i, line);
+    for_rows(lines, [this](std::int64_t i, std::int64_t line, Range hull) {
+      if (hull.empty()) return;
+      sums_.row_sum[line] += probabilities(i, line, hull);
       if (s_.shrink[i] != 1.0f && begun(line)) multiply_row(sums_.out + line * sizes_.ld_out, round_up(p_.dim_v, kLanes), s_.shrink[i]);
+    });
+  }
+
+  // Every row of a tile, its line, and the hull of its strip in whole vectors.
+  template <class Act>
+  FUSEDATTN_INLINE void for_rows(Range lines, const Act& act) {
+    for (std::int64_t strip = 0; strip < lines.size(); strip += kStripRows) {
+      const Range hull = whole_vectors(s_.hulls[strip / kStripRows]);
+      for (std::int64_t i = strip; i < std::min(strip + kStripRows, lines.size()); ++i) act(i, lines.begin + i, hull);
     }
   }
 
   // What the row sees of the block; a place in its hull if that is nothing.
-  Range seen(std::int64_t i) const {
-    const Range hull = whole_vectors(s_.hulls[i / kStripRows]), columns = s_.seen[i].columns;
+  Range seen(std::int64_t i, Range hull) const {
+    const Range columns = s_.seen[i].columns;
     return columns.empty() ? Range{hull.begin, hull.begin} : columns;
   }
 
   // The largest score of a row so far, after everything is added to its scores and what it does not see is hidden.
-  float top_of(std::int64_t i, std::int64_t line) {
-    const Range hull = whole_vectors(s_.hulls[i / kStripRows]), seen = this->seen(i);
-    if (hull.empty()) return sums_.row_max[line];
-    if (terms_.present()) terms_.add(scores(i), head_of(line), row_of_line(line), seen);
+  FUSEDATTN_INLINE float top_of(std::int64_t i, std::int64_t line, Range hull) {
+    const Range seen = this->seen(i, hull);
+    if (terms_.present()) terms_.add(scores(i), lines_.head(line), lines_.row(line), seen);
     if (s_.seen[i].holes) hide_holes(scores(i), bytes_of_line(line), p_.mask.bytes.nonzero_hides, seen, -kInfinity);
     hide_outside(scores(i), hull, seen, broadcast(-kInfinity));
     return largest_score(scores(i), hull, sums_.row_max[line]);
   }
 
-  float probabilities(std::int64_t i, std::int64_t line) {
-    const Range hull = whole_vectors(s_.hulls[i / kStripRows]);
+  FUSEDATTN_INLINE float probabilities(std::int64_t i, std::int64_t line, Range hull) {
     const auto exponentiate = [&](const auto& keep) {
       return scaling_.exponent == 1.0f ? exponentiate_row<Mac, false>(scores(i), hull, sums_.row_max[line], 1.0f, keep)
                                        : exponentiate_row<Mac, true>(scores(i), hull, sums_.row_max[line], scaling_.exponent, keep);
     };
-    return keeping_.active() ? exponentiate(kept(line, seen(i))) : exponentiate(KeepAll{});
+    return keeping_.active() ? exponentiate(kept(line, seen(i, hull))) : exponentiate(KeepAll{});
   }
 
   bool& begun(std::int64_t line) { return sums_.begun[line / kStripRows]; }
 
   KeepSome kept(std::int64_t line, Range seen) const {
-    return {keeping_.words(head_of(line), row_of_line(line), block_, seen, s_.words), keeping_.threshold()};
+    return {keeping_.words(lines_.head(line), lines_.row(line), block_, seen, s_.words), keeping_.threshold()};
   }
 
   // O += P V
@@ -242,22 +235,24 @@ class Forward {
   }
 
   void finish() {
-    for (std::int64_t line = 0; line < sizes_.lines; ++line) finish(line);
+    std::int64_t line = 0;
+    for (std::int64_t g = 0; g < p_.group(); ++g)
+      for (std::int64_t row = item_.rows.begin; row < item_.rows.end; ++row) finish(line++, lines_.first_head + g, row);
   }
 
   // out = O / sum and the statistics; a line that saw nothing gets 0, the lowest and the largest float. Inlined always: left to itself GCC
   // stops where other kernels have used up what a file may grow, which costs 34 instructions a line.
-  FUSEDATTN_INLINE void finish(std::int64_t line) {
-    const std::int64_t head = head_of(line), row = seq_.q_begin + row_of_line(line);
+  FUSEDATTN_INLINE void finish(std::int64_t line, std::int64_t head, std::int64_t row) {
     float row_max = sums_.row_max[line] * scaling_.unit, row_sum = sums_.row_sum[line];
     const float shrink = p_.sink != nullptr && seq_.kv_len > 0 ? add_sink(p_.sink[head], row_max, row_sum) : 1.0f;
     const bool nothing = row_sum == 0.0f;
-    T* to = reinterpret_cast<T*>(row_of(p_, p_.out, item_.b, head, row));
+    T* to = reinterpret_cast<T*>(row_of(p_, p_.out, item_.b, head, seq_.q_begin + row));
     if (begun(line))
       store_scaled(to, sums_.out + line * sizes_.ld_out, p_.dim_v, nothing ? 0.0f : shrink * keeping_.inverse() / row_sum);
     else
       std::fill(to, to + p_.dim_v, T{});
-    const std::int64_t at = stats_offset(p_, seq_, item_.b, head, row_of_line(line));
+    if (p_.stats.max == nullptr && p_.stats.sum == nullptr) return;
+    const std::int64_t at = stats_offset(p_, seq_, item_.b, head, row);
     const float none = seq_.kv_len > 0 ? FLT_MAX : 0.0f, none_max = 0.0f - none;
     if (p_.stats.max != nullptr) std::fill_n(p_.stats.max + at, p_.stats.lanes, nothing ? none_max : row_max);
     if (p_.stats.sum != nullptr) std::fill_n(p_.stats.sum + at, p_.stats.lanes, nothing ? none : row_sum);
@@ -269,6 +264,7 @@ class Forward {
   const Sequence seq_;
   const bool narrow_;
   const Sight sight_;
+  const Lines lines_;
   const Scaling scaling_;
   ScoreTerms terms_;
   const Keeping keeping_;

@@ -59,13 +59,13 @@ struct ForwardSizes {
 };
 
 // Columns of a block: keys and values take at most kBlockBytes, so that they stay in the second-level cache while all lines
-// pass. Rows of a tile: see the lane's kTileStrips.
+// pass. Rows of a tile: see the lane's kTileStrips, and more of them where there are fewer columns.
 template <class Mac>
 Tile forward_tile_of(const Problem& p) {
   const std::int64_t column_bytes = 4 * (words<Mac>(p.dim) + (p.dim_v + Mac::kDepth - 1) / Mac::kDepth);
-  const std::int64_t unit = std::max<std::int64_t>(kPanel, 64);
-  const std::int64_t cols = std::clamp<std::int64_t>(kBlockBytes / column_bytes / unit * unit, unit, 512);
-  return {kTileStrips * kStripRows, cols};
+  const std::int64_t unit = std::max<std::int64_t>(kPanel, 64), most = std::clamp<std::int64_t>(round_up(p.kv_len, unit), unit, 512);
+  const std::int64_t cols = std::clamp<std::int64_t>(kBlockBytes / column_bytes / unit * unit, unit, most);
+  return {kStripRows * std::max<std::int64_t>(kTileStrips, kTileStrips * 256 / cols), cols};
 }
 
 // Narrow items (see narrow.inl) pack nothing; their blocks are as wide as the scores of eight lines are comfortable in the first-level cache.

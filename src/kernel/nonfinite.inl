@@ -28,13 +28,6 @@ inline void add_weighted(float* to, float weight, const float* part, std::int64_
   for (std::int64_t d = 0; d < n; d += kLanes) store(to + d, fma(broadcast(weight), load(part + d), load(to + d)));
 }
 
-// Whether any of these rows does not see the whole block.
-inline bool hides_some(const Seen* seen, std::int64_t rows, std::int64_t width) {
-  for (std::int64_t i = 0; i < rows; ++i)
-    if (seen[i].holes || seen[i].columns.begin > 0 || seen[i].columns.end < width) return true;
-  return false;
-}
-
 FUSEDATTN_INLINE bool sees(const Seen& seen, const std::uint8_t* bytes, bool nonzero_hides, std::int64_t column) {
   return column >= seen.columns.begin && column < seen.columns.end && !(seen.holes && !shows(bytes[column], nonzero_hides));
 }

@@ -76,17 +76,8 @@ class ScoreGradients {
     pack_transposed<Mac>(v_, p_.v.row_stride, block.size(), p_.dim_v, s_.values, sizes_.value_panel());
   }
 
-  // What each row sees of the block; false if nothing.
-  bool look(Range rows) {
-    bool any = false;
-    for (std::int64_t i = 0; i < rows.size(); ++i) {
-      const std::int64_t row = rows.begin + i;
-      s_.seen[i] = seen_by(p_, seq_, sight_, b_, head_, row, block_);
-      any = any || !s_.seen[i].columns.empty();
-    }
-    hulls_of(s_.seen, rows.size(), s_.hulls);
-    return any;
-  }
+  // What each row sees of the block.
+  Looked look_at(Range rows) { return look(p_, seq_, sight_, b_, Lines{head_, rows}, {0, rows.size()}, block_, s_.seen, s_.hulls); }
 
   // P (where dropout keeps it) and dX, or dS, of a tile. False if a query or an output gradient is not finite.
   enum class Of { sums, products };  // x, to which a bias is added, or s, the product

@@ -60,6 +60,56 @@ inline Seen seen_by(const Problem& p, const Sequence& seq, const Sight& sight, s
   return seen.columns.empty() ? Seen{} : seen;
 }
 
+// The columns that any of a strip's rows sees.
+inline Range hull_of(const Seen* rows, std::int64_t count) {
+  Range hull;
+  for (std::int64_t i = 0; i < count; ++i) {
+    const Range& columns = rows[i].columns;
+    if (columns.empty()) continue;
+    hull = hull.empty() ? columns : Range{std::min(hull.begin, columns.begin), std::max(hull.end, columns.end)};
+  }
+  return hull;
+}
+
+// Rows of heads, one head after another: line l is row l % rows.size() of head l / rows.size().
+struct Lines {
+  std::int64_t first_head;
+  Range rows;
+  std::int64_t head(std::int64_t line) const { return first_head + line / rows.size(); }
+  std::int64_t row(std::int64_t line) const { return rows.begin + line % rows.size(); }
+  // The rows that some lines are; all of them if these lie in several heads.
+  Range rows_of(Range lines) const {
+    const std::int64_t first = lines.begin % rows.size(), last = first + lines.size();
+    return last <= rows.size() ? Range{rows.begin + first, rows.begin + last} : rows;
+  }
+};
+
+// Whether any of some lines sees anything of a block, and whether anything is hidden from any of them.
+struct Looked {
+  bool any, hides;
+};
+
+// Finds out what lines see of a block, and what the strips of them do.
+inline Looked look(const Problem& p, const Sequence& seq, const Sight& sight, std::int64_t b, const Lines& all, Range lines, Range block, Seen* seen, Range* hulls) {
+  const Range whole{0, block.size()}, common = sight.common(all.rows_of(lines), seq.kv_len);
+  if (p.mask.bytes.data == nullptr && common.begin <= block.begin && common.end >= block.end) {
+    std::fill(seen, seen + lines.size(), Seen{whole});
+    std::fill(hulls, hulls + (lines.size() + kStripRows - 1) / kStripRows, whole);
+    return {true, false};
+  }
+  Looked looked{false, false};
+  for (std::int64_t i = 0; i < lines.size(); ++i) {
+    const std::int64_t line = lines.begin + i;
+    seen[i] = seen_by(p, seq, sight, b, all.head(line), all.row(line), block);
+    const Range columns = seen[i].columns;
+    looked.any = looked.any || !columns.empty();
+    looked.hides = looked.hides || seen[i].holes || columns.begin > 0 || columns.end < whole.end;
+  }
+  for (std::int64_t i = 0; i < lines.size(); i += kStripRows)
+    hulls[i / kStripRows] = hull_of(seen + i, std::min<std::int64_t>(kStripRows, lines.size() - i));
+  return looked;
+}
+
 // The sights of some of the rows that have bytes of their own, each of `cols` bytes.
 inline void look_at_bytes(const LookItem& item) {
   for (std::int64_t i = 0; i < item.rows; ++i) {
@@ -76,22 +126,5 @@ inline void hide_holes(float* s, const std::uint8_t* bytes, bool nonzero_hides, 
     if (!shows(bytes[j], nonzero_hides)) s[j] = hidden;
 }
 
-// The columns that any of a strip's rows sees.
-inline Range hull_of(const Seen* rows, std::int64_t count) {
-  Range hull;
-  for (std::int64_t i = 0; i < count; ++i) {
-    const Range& columns = rows[i].columns;
-    if (columns.empty()) continue;
-    hull = hull.empty() ? columns : Range{std::min(hull.begin, columns.begin), std::max(hull.end, columns.end)};
-  }
-  return hull;
-}
-
-// The same from the beginning of a panel to the end of a vector: what products with keys compute and the softmax works on.
+// A hull from the beginning of a panel to the end of a vector: what products with keys compute and the softmax works on.
 FUSEDATTN_INLINE Range whole_vectors(Range hull) { return {hull.begin / kPanel * kPanel, round_up(hull.end, kLanes)}; }
-
-// The hull of every strip.
-inline void hulls_of(const Seen* seen, std::int64_t rows, Range* hulls) {
-  for (std::int64_t i = 0; i < rows; i += kStripRows)
-    hulls[i / kStripRows] = hull_of(seen + i, std::min<std::int64_t>(kStripRows, rows - i));
-}

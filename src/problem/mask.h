@@ -72,6 +72,14 @@ struct Sight {
     return {0, std::min(kv_len, std::max(seen.end, prefix))};
   }
 
+  // The columns that all of `rows` see.
+  Range common(Range rows, std::int64_t kv_len) const {
+    if (rows.empty() || band.nowhere()) return {0, std::min(kv_len, prefix)};
+    const Range seen = meet({rows.end - 1 - band.left, rows.begin + 1 + band.right}, {0, kv_len});
+    if (prefix == 0) return seen;
+    return {0, std::min(kv_len, std::max(seen.end, prefix))};
+  }
+
   // The rows that see at least one column of `columns`.
   Range rows(Range columns, std::int64_t q_len) const {
     if (columns.empty()) return {};

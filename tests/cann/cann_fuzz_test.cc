@@ -6,11 +6,14 @@
 #include <pthread.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
+#include <limits>
 #include <random>
+#include <thread>
 #include <vector>
 
 #include "acl/acl.h"
@@ -350,9 +353,15 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
 #else
 namespace {
 
+// Those that stay: a worker that has been let go is listed until it has ended, so the fewest that are seen for a while count.
 std::ptrdiff_t threads() {
-  const std::filesystem::directory_iterator all("/proc/self/task");
-  return std::distance(begin(all), end(all));
+  std::ptrdiff_t fewest = std::numeric_limits<std::ptrdiff_t>::max();
+  for (int i = 0; i < 50; ++i) {
+    const std::filesystem::directory_iterator all("/proc/self/task");
+    fewest = std::min(fewest, std::distance(begin(all), end(all)));
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  }
+  return fewest;
 }
 
 }  // namespace

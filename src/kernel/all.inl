@@ -6,6 +6,7 @@ namespace {
 #include "kernel/gemm.inl"
 #include "kernel/seen.inl"
 #include "kernel/nonfinite.inl"
+#include "kernel/ahead.inl"
 #include "kernel/pack.inl"
 #include "kernel/dropout.inl"
 #include "kernel/softmax.inl"

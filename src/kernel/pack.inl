@@ -87,16 +87,17 @@ void pad_pairs(std::int64_t rows, std::int64_t end, std::int64_t elements, const
     for (std::int64_t d = 0; d < elements; d += kLanes) store(const_cast<float*>(to.at(k, d)), zero());
 }
 
-// Reads kLanes rows side by side, of which the processor foresees none: each line is asked for a panel ahead.
+// Reads kLanes rows side by side, which is not the order in which they come from memory.
 template <class Mac, class T>
 void pack_transposed(const T* from, std::int64_t stride, std::int64_t rows, std::int64_t elements, float* to,
                      std::int64_t panel_stride) {
+  constexpr int kLines = std::max<int>(1, kLanes * kLanes * Mac::kDepth / kLine<T>);  // of a step
   const std::int64_t depth = words<Mac>(elements);
+  Ahead<T> ahead(Rows<T>{from, stride, rows, elements});
   for (std::int64_t j = 0; j < round_up(rows, kPanel); j += kLanes) {
     float* panel = to + j / kPanel * panel_stride + j % kPanel;
     for (std::int64_t w = 0; w < depth; w += kLanes) {
-      if (w * Mac::kDepth * static_cast<std::int64_t>(sizeof(T)) % 64 == 0)
-        for (int t = 0; t < kLanes; ++t) __builtin_prefetch(from + (j + kPanel + t) * stride + w * Mac::kDepth);
+      if (w * kLanes * Mac::kDepth % kLine<T> == 0) ahead.template ask<kLines>();
       F32 block[kLanes];
       for (int t = 0; t < kLanes; ++t)
         block[t] = j + t < rows ? load_words<Mac>(from + (j + t) * stride, w, elements) : zero();

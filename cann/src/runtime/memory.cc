@@ -24,11 +24,17 @@ struct Epoch {
 
   ~Epoch() {
     for (void* memory : freed) std::free(memory);
-    // One after another instead of one within the other, however many there are.
-    for (std::shared_ptr<Epoch> after = std::move(next); after != nullptr && after.use_count() == 1;) {
-      std::shared_ptr<Epoch> further = std::move(after->next);
-      after = std::move(further);
+    // One after another instead of one within the other, however many there are: who is destroyed meanwhile leaves its own to the outermost.
+    thread_local std::shared_ptr<Epoch>* left = nullptr;
+    if (left != nullptr) {
+      *left = std::move(next);
+      return;
     }
+    for (std::shared_ptr<Epoch> after = std::move(next), further; after != nullptr; after = std::move(further)) {
+      left = &further;
+      after.reset();
+    }
+    left = nullptr;
   }
 };
 

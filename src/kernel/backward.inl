@@ -97,8 +97,8 @@ class Backward : ScoreGradients<T, Mac> {
       pack_pairs<Mac>(s_.probabilities, sizes_.ld_scores, rows.size(), width(), p_pairs);
       pack_pairs<Mac>(s_.d_scores, sizes_.ld_scores, rows.size(), width(), ds_pairs);
       for (std::int64_t i = 0; i < rows.size(); ++i)
-        for (std::int64_t j = 0; j < width(); j += kLanes)
-          Mac::store_probabilities(s_.ds_rows + i * sizes_.ld_scores, j, load(d_scores(i) + j));
+        for (std::int64_t j = 0; j < width(); j += 2 * kLanes)
+          Mac::store_row(s_.ds_rows + i * sizes_.ld_scores, j, {load(d_scores(i) + j), load(d_scores(i) + j + kLanes)});
     }
   }
 

@@ -9,7 +9,12 @@
 struct Fma {
   static constexpr int kDepth = 1;  // elements in a word
   static FUSEDATTN_INLINE F32 multiply_add(F32 a, F32 b, F32 c) { return fma(a, b, c); }
-  static FUSEDATTN_INLINE void store_probabilities(float* row, std::int64_t j, F32 p) { store(row + j, p); }
+  // Elements of a row, from j on.
+  template <int kVectors>
+  static FUSEDATTN_INLINE void store_row(float* row, std::int64_t j, const F32 (&x)[kVectors]) {
+#pragma GCC unroll 16
+    for (int n = 0; n < kVectors; ++n) store(row + j + n * kLanes, x[n]);
+  }
   // 0 in place of what is not finite.
   static void clean_words(float* data, std::int64_t n) {
     for (std::int64_t i = 0; i < n; ++i) data[i] = std::isfinite(data[i]) ? data[i] : 0.0f;

@@ -160,7 +160,7 @@ class ScoreGradients {
       F32 x[kPanelVectors];
 #pragma GCC unroll 16
       for (int n = 0; n < kPanelVectors; ++n) x[n] = min(most, fma(sub(load(p + j + n * kLanes), subtrahend), factor, shift));
-      exp2(x);
+      exp2_for_words<Mac>(x);
 #pragma GCC unroll 16
       for (int n = 0; n < kPanelVectors; ++n) store(p + j + n * kLanes, x[n]);
     }

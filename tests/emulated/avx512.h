@@ -24,6 +24,7 @@ typedef simde__mmask32 __mmask32;
 
 #include <array>
 #include <bit>
+#include <cmath>
 
 namespace fusedattn_emulated {
 
@@ -121,6 +122,26 @@ inline __m256bh cvtneps_pbh(__m512 x) {
   const auto values = elements<float>(x);
   return vector_of<__m256bh, std::uint16_t>([&](std::size_t k) { return bf16_of(values[k]); });
 }
+inline __m512bh cvtne2ps_pbh(__m512 second, __m512 first) {
+  const auto low = elements<float>(first), high = elements<float>(second);
+  return vector_of<__m512bh, std::uint16_t>([&](std::size_t k) { return bf16_of(k < 16 ? low[k] : high[k - 16]); });
+}
+inline __m512i permutexvar_epi16(__m512i which, __m512i x) {
+  const auto at = elements<std::uint16_t>(which), values = elements<std::uint16_t>(x);
+  return vector_of<__m512i, std::uint16_t>([&](std::size_t k) { return values[at[k] & 31]; });
+}
+inline __m512 roundscale_ps(__m512 x, int) {
+  const auto values = elements<float>(x);
+  return vector_of<__m512, float>([&](std::size_t k) { return std::nearbyint(values[k]); });
+}
+// x * 2^floor(n); 0 for n = -inf even if x is NaN.
+inline __m512 scalef_ps(__m512 x, __m512 n) {
+  const auto values = elements<float>(x), powers = elements<float>(n);
+  return vector_of<__m512, float>([&](std::size_t k) {
+    if (powers[k] == -INFINITY) return 0.0f;
+    return powers[k] != powers[k] ? powers[k] : std::ldexp(values[k], static_cast<int>(std::floor(std::fmin(std::fmax(powers[k], -300.0f), 300.0f))));
+  });
+}
 inline float reduce_add_ps(__m512 x) {
   return reduced(x, [](float a, float b) { return a + b; });
 }
@@ -144,6 +165,10 @@ inline float reduce_max_ps(__m512 x) {
 #undef _mm512_cvtps_ph
 #undef _mm512_shuffle_f32x4
 #undef _mm512_cvtneps_pbh
+#undef _mm512_cvtne2ps_pbh
+#undef _mm512_permutexvar_epi16
+#undef _mm512_roundscale_ps
+#undef _mm512_scalef_ps
 #undef _mm512_reduce_add_ps
 #undef _mm512_reduce_max_ps
 #define _mm512_maskz_loadu_ps fusedattn_emulated::maskz_loadu_ps
@@ -159,6 +184,10 @@ inline float reduce_max_ps(__m512 x) {
 #define _mm512_cvtps_ph fusedattn_emulated::cvtps_ph
 #define _mm512_shuffle_f32x4 fusedattn_emulated::shuffle_f32x4
 #define _mm512_cvtneps_pbh fusedattn_emulated::cvtneps_pbh
+#define _mm512_cvtne2ps_pbh fusedattn_emulated::cvtne2ps_pbh
+#define _mm512_permutexvar_epi16 fusedattn_emulated::permutexvar_epi16
+#define _mm512_roundscale_ps fusedattn_emulated::roundscale_ps
+#define _mm512_scalef_ps fusedattn_emulated::scalef_ps
 #define _mm512_reduce_add_ps fusedattn_emulated::reduce_add_ps
 #define _mm512_reduce_max_ps fusedattn_emulated::reduce_max_ps
 

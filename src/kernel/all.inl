@@ -52,9 +52,8 @@ std::size_t backward_bytes(const Problem& p, std::int64_t q_len) {
   BackwardSizes<Mac>(p, q_len, backward_tile_of<Mac>(p)).lay(arena);
   return arena.used();
 }
-// Narrow items use float32 words whatever the lane has.
 std::size_t forward_scratch(const Problem& p, std::int64_t lines) {
-  return p.dtype == Dtype::bf16 ? std::max(forward_bytes<MacOfBf16>(p, lines), forward_bytes<Fma>(p, lines)) : forward_bytes<Fma>(p, lines);
+  return p.dtype == Dtype::bf16 ? forward_bytes<MacOfBf16>(p, lines) : forward_bytes<Fma>(p, lines);
 }
 std::size_t forward_part(const Problem& p, std::int64_t lines) {
   Arena arena;
@@ -76,7 +75,7 @@ void with_forward(const Problem& p, const ForwardItem& item, void* scratch, cons
   switch (p.dtype) {
     case Dtype::f32: return act(Forward<float, Fma>(p, item, scratch, parts));
     case Dtype::f16: return act(Forward<f16, Fma>(p, item, scratch, parts));
-    case Dtype::bf16: return is_narrow(p, sequence(p, item.b).q_len * p.group()) ? act(Forward<bf16, Fma>(p, item, scratch, parts)) : act(Forward<bf16, MacOfBf16>(p, item, scratch, parts));
+    case Dtype::bf16: return act(Forward<bf16, MacOfBf16>(p, item, scratch, parts));
   }
 }
 void forward_any(const Problem& p, const ForwardItem& item, void* scratch, const ForwardParts& parts) {

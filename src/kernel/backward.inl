@@ -71,7 +71,7 @@ class Backward : ScoreGradients<T, Mac> {
   // Everything of few rows, all that there are, where nothing is hidden and no 0 meets a NaN.
   void multiply_unpacked(std::int64_t rows) {
     const Timed timed(p_, Stage::products);
-    if (item_.dq != nullptr) narrow_sum_products(s_.d_scores, sizes_.ld_scores, Base::key_rows(), rows, item_.dq, sizes_.ld_dq, true);
+    if (item_.dq != nullptr) narrow_sum_products<Mac>(s_.d_scores, sizes_.ld_scores, Base::key_rows(), rows, item_.dq, sizes_.ld_dq, true);
     for (std::int64_t i = rows; i < kNarrowLines; ++i) {
       std::fill(probabilities(i), probabilities(i) + block_.size(), 0.0f);
       std::fill(d_scores(i), d_scores(i) + block_.size(), 0.0f);

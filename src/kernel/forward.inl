@@ -14,7 +14,7 @@ class Forward {
         item_(item),
         parts_(parts),
         seq_(sequence(p, item.b)),
-        narrow_(Mac::kDepth == 1 && is_narrow(p, seq_.q_len * p.group())),
+        narrow_(is_narrow(p, seq_.q_len * p.group())),
         sight_(sight_of(p, item.b)),
         lines_{item.kv_head * p.group(), item.rows},
         scaling_(ScoreTerms::scaling_of<Mac>(p)),
@@ -95,7 +95,7 @@ class Forward {
   void multiply_unpacked_keys(Range lines) {
     const Timed timed(p_, Stage::scores);
     const Rows<T> k{k_, p_.k.row_stride, block_.size(), p_.dim};
-    narrow_inner_products(s_.q, sizes_.ld_q, k, lines.size(), s_.scores, sizes_.ld_scores());
+    narrow_inner_products<Mac>(s_.q, sizes_.ld_q, k, lines.size(), s_.scores, sizes_.ld_scores());
   }
 
   // O += P V of few lines, where nothing is hidden and no 0 meets a NaN.
@@ -104,7 +104,7 @@ class Forward {
     const Rows<T> v{v_, p_.v.row_stride, block_.size(), p_.dim_v};
     const std::int64_t step = begun(0) == begun(lines.size() - 1) ? lines.size() : kStripRows;
     for (std::int64_t i = 0; i < lines.size(); i += step)
-      narrow_sum_products(scores(i), sizes_.ld_scores(), v, std::min(step, lines.size() - i), sums_.out + i * sizes_.ld_out, sizes_.ld_out, begun(i));
+      narrow_sum_products<Mac>(scores(i), sizes_.ld_scores(), v, std::min(step, lines.size() - i), sums_.out + i * sizes_.ld_out, sizes_.ld_out, begun(i));
     std::fill(sums_.begun, sums_.begun + sizes_.strips(), true);
   }
 

@@ -111,8 +111,8 @@ class ScoreGradients {
   void multiply(Range rows) {
     const Timed timed(p_, Stage::scores);
     if (narrow_) {
-      narrow_inner_products(s_.q, sizes_.ld_q, key_rows(), rows.size(), s_.probabilities, sizes_.ld_scores);
-      narrow_inner_products(s_.d_out, sizes_.ld_v, Rows<T>{v_, p_.v.row_stride, block_.size(), p_.dim_v}, rows.size(), s_.d_scores, sizes_.ld_scores);
+      narrow_inner_products<Mac>(s_.q, sizes_.ld_q, key_rows(), rows.size(), s_.probabilities, sizes_.ld_scores);
+      narrow_inner_products<Mac>(s_.d_out, sizes_.ld_v, Rows<T>{v_, p_.v.row_stride, block_.size(), p_.dim_v}, rows.size(), s_.d_scores, sizes_.ld_scores);
       return;
     }
     inner_products<Mac>(s_.q, sizes_.ld_q, s_.keys, sizes_.q_words, rows.size(), s_.hulls, s_.probabilities, sizes_.ld_scores);

@@ -57,12 +57,11 @@ FUSEDATTN_INLINE void store_some(float* p, F32 x, std::int64_t n) { _mm512_mask_
 FUSEDATTN_INLINE F32 add_pairs(F32 a, F32 b) { return _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b)); }
 FUSEDATTN_INLINE F32 add_quads(F32 a, F32 b) { return _mm512_add_ps(_mm512_shuffle_ps(a, b, 0x44), _mm512_shuffle_ps(a, b, 0xee)); }
 FUSEDATTN_INLINE F32 add_quarters(F32 a, F32 b) { return _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x88), _mm512_shuffle_f32x4(a, b, 0xdd)); }
-// Each lane the sum over the lanes of one of kLanes vectors.
+// Sums over lanes of four vectors, halfway; and each lane the sum over the lanes of one of kLanes vectors of which four are folded into one.
+constexpr int kFolded = 4;
+FUSEDATTN_INLINE F32 fold(F32 a, F32 b, F32 c, F32 d) { return add_quads(add_pairs(a, b), add_pairs(c, d)); }
 FUSEDATTN_INLINE F32 sum_each(const float* p) {
-  F32 quads[4];
-#pragma GCC unroll 16
-  for (int n = 0; n < 4; ++n, p += 64) quads[n] = add_quads(add_pairs(load(p), load(p + 16)), add_pairs(load(p + 32), load(p + 48)));
-  return add_quarters(add_quarters(quads[0], quads[1]), add_quarters(quads[2], quads[3]));
+  return add_quarters(add_quarters(load(p), load(p + 16)), add_quarters(load(p + 32), load(p + 48)));
 }
 
 // The first n (0 to 16) elements of x, the rest of `rest`.

@@ -3,6 +3,12 @@ struct Dot {
   static constexpr int kDepth = 2;  // elements in a word
   static FUSEDATTN_INLINE F32 multiply_add(F32 a, F32 b, F32 c) { return _mm512_dpbf16_ps(c, (__m512bh)a, (__m512bh)b); }
 
+  // Elements from `first` on and from `second` on, by turns.
+  static FUSEDATTN_INLINE __m512i turns(int first, int second) {
+    const __m512i count = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    return _mm512_add_epi32(_mm512_or_si512(count, _mm512_slli_epi32(count, 16)), _mm512_set1_epi32(second << 16 | first));
+  }
+
   static FUSEDATTN_INLINE __m256i narrow(F32 x) { return (__m256i)_mm512_cvtneps_pbh(x); }
   static FUSEDATTN_INLINE __m512i narrow(F32 first, F32 second) { return (__m512i)_mm512_cvtne2ps_pbh(second, first); }
 
@@ -24,11 +30,19 @@ struct Dot {
     return _mm512_castsi512_ps(_mm512_maskz_loadu_epi16(static_cast<__mmask32>((std::uint64_t{1} << n) - 1), p));
   }
 
-  // The words that hold (even[j], odd[j]).
+  // The words that hold (even[j], odd[j]), of the vectors of float32 and of two rows of bfloat16.
   static FUSEDATTN_INLINE F32 pair(F32 even, F32 odd) {
-    alignas(64) static constexpr std::uint16_t kTurns[] = {0, 16, 1, 17, 2,  18, 3,  19, 4,  20, 5,  21, 6,  22, 7,  23,
-                                                           8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
-    return _mm512_castsi512_ps(_mm512_permutexvar_epi16(_mm512_load_si512(kTurns), narrow(even, odd)));
+    return _mm512_castsi512_ps(_mm512_permutexvar_epi16(turns(0, 16), narrow(even, odd)));
+  }
+  template <int kVectors>
+  static FUSEDATTN_INLINE void pair_rows(const bf16* even, const bf16* odd, F32 (&words)[kVectors]) {
+#pragma GCC unroll 16
+    for (int n = 0; n < kVectors; n += 2) {
+      const __mmask32 read = n + 1 < kVectors ? 0xffffffffu : 0xffffu;
+      const __m512i first = _mm512_maskz_loadu_epi16(read, even + n * kLanes), second = _mm512_maskz_loadu_epi16(read, odd + n * kLanes);
+      words[n] = _mm512_castsi512_ps(_mm512_permutex2var_epi16(first, turns(0, 32), second));
+      if (n + 1 < kVectors) words[n + 1] = _mm512_castsi512_ps(_mm512_permutex2var_epi16(first, turns(16, 48), second));
+    }
   }
 
   static void clean_words(float* data, std::int64_t n) {

@@ -38,7 +38,8 @@ FUSEDATTN_INLINE F32 load(const float* p) {
   return x;
 }
 FUSEDATTN_INLINE void store(float* p, F32 x) { std::memcpy(p, &x, sizeof x); }
-// Each lane the sum over the lanes of one of kLanes vectors.
+// Each lane the sum over the lanes of one of kLanes vectors, of which none are folded into one before; see AVX-512.
+constexpr int kFolded = 1;
 FUSEDATTN_INLINE F32 sum_each(const float* p) { return F32{sum(load(p)), sum(load(p + 4)), sum(load(p + 8)), sum(load(p + 12))}; }
 
 // The first n (0 to 4) elements of x, the rest of `rest`.

@@ -89,16 +89,22 @@ class Backward : ScoreGradients<T, Mac> {
     stored_ = true;
   }
 
-  // P and dX in the forms that products read.
+  // P and dX in the forms that products read; two rows at once are rounded once for both forms of dX.
   void pack_tile([[maybe_unused]] Range rows) {
     if constexpr (Mac::kDepth > 1) {
       const Timed timed(p_, Stage::pack);
-      const Panels p_pairs{s_.p_pairs, sizes_.ld_scores, kPanel}, ds_pairs{s_.ds_pairs, sizes_.ld_scores, kPanel};
-      pack_pairs<Mac>(s_.probabilities, sizes_.ld_scores, rows.size(), width(), p_pairs);
-      pack_pairs<Mac>(s_.d_scores, sizes_.ld_scores, rows.size(), width(), ds_pairs);
-      for (std::int64_t i = 0; i < rows.size(); ++i)
-        for (std::int64_t j = 0; j < width(); j += 2 * kLanes)
-          Mac::store_row(s_.ds_rows + i * sizes_.ld_scores, j, {load(d_scores(i) + j), load(d_scores(i) + j + kLanes)});
+      const std::int64_t ld = sizes_.ld_scores;
+      for (std::int64_t i = 0; i < rows.size(); i += 2) {
+        const bool two = i + 1 < rows.size();
+        const auto below = [&](const float* row) { return two ? load(row + ld) : zero(); };
+        for (std::int64_t j = 0; j < width(); j += kLanes) {
+          const float *p = probabilities(i) + j, *dx = d_scores(i) + j;
+          const F32 even = load(dx), odd = below(dx);
+          store(s_.p_pairs + i / 2 * ld + j, Mac::pair(load(p), below(p)));
+          store(s_.ds_pairs + i / 2 * ld + j, Mac::pair(even, odd));
+          Mac::store_two_rows(s_.ds_rows + i * ld, ld, j, even, odd);
+        }
+      }
     }
   }
 

@@ -115,18 +115,6 @@ struct WeightedLines {
   bool accumulate;
 };
 
-// Words along the rows: a row's features, or in pairs with those of the next, if there is one.
-template <class Mac, class T, int kVectors>
-FUSEDATTN_INLINE void load_along_rows(const T* row, [[maybe_unused]] const T* next, F32 (&x)[kVectors]) {
-  if constexpr (Mac::kDepth == 1) {
-#pragma GCC unroll 16
-    for (int n = 0; n < kVectors; ++n) x[n] = load(row + n * kLanes);
-  } else {
-    static constexpr T kNone[kVectors * kLanes] = {};
-    Mac::pair_rows(row, next != nullptr ? next : kNone, x);
-  }
-}
-
 // o[line][d] (+)= sum_j p[line][j] v[j][d] for kLines lines and kVectors vectors of features from d on.
 template <class Mac, class T, int kLines, int kVectors>
 void weighted_sums(const WeightedLines& w, const Rows<T>& v, Ahead<T>& ahead, bool asks, std::int64_t d) {
@@ -141,7 +129,7 @@ void weighted_sums(const WeightedLines& w, const Rows<T>& v, Ahead<T>& ahead, bo
   for (std::int64_t j = 0; j < v.rows; j += Mac::kDepth, row += Mac::kDepth * v.stride) {
     if (j % kRows == asking) ahead.template ask<kVectors>();
     F32 x[kVectors];
-    load_along_rows<Mac>(row, j + 1 < v.rows ? row + v.stride : nullptr, x);
+    load_along_rows<Mac>(row, j + 1 < v.rows ? row + v.stride : nullptr, kVectors * kLanes, x);
 #pragma GCC unroll 16
     for (int m = 0; m < kLines; ++m) {
       const F32 weight = broadcast(w.p[m * w.ld_p + j / Mac::kDepth]);

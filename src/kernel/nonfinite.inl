@@ -5,8 +5,11 @@
 // what it packs is finite (one multiply-add a vector). If not, and if a tile hides anything, the product takes a copy in which 0
 // replaces what is not finite, and only the pairs that do see each other get the rest added: to[i] += weight[i,j] * from[j].
 
-// A sum of these becomes NaN once it has met a value that is not finite.
-FUSEDATTN_INLINE F32 check_finite(F32 so_far, F32 x) { return fma(x, zero(), so_far); }
+// A sum of these becomes NaN once it has met words of which one is not finite.
+template <class Mac>
+FUSEDATTN_INLINE F32 check_finite(F32 so_far, F32 words) {
+  return Mac::multiply_add(words, zero(), so_far);
+}
 
 // The part of a row that is not finite, 0 elsewhere; false if there is none.
 template <class T>

@@ -28,15 +28,14 @@ FUSEDATTN_INLINE F32 load_words(const T* row, std::int64_t w, std::int64_t eleme
     return Mac::load_some(row + 2 * w, left);
 }
 
-// One vector of words along the rows, from whole or partial vectors of one row, or with pairs of two.
-template <class Mac>
-FUSEDATTN_INLINE F32 words_along_rows(F32 even, [[maybe_unused]] F32 odd, F32& check) {
-  check = check_finite(check, even);
+// Words along the rows: `elements` features of a row, or pairs of them and those of the next row, of zeros if there is none.
+template <class Mac, class T, int kVectors>
+FUSEDATTN_INLINE void load_along_rows(const T* row, [[maybe_unused]] const T* next, std::int64_t elements, F32 (&x)[kVectors]) {
   if constexpr (Mac::kDepth == 1) {
-    return even;
+#pragma GCC unroll 16
+    for (int n = 0; n < kVectors; ++n) x[n] = load_words<Mac>(row, n * kLanes, elements);
   } else {
-    check = check_finite(check, odd);
-    return Mac::pair(even, odd);
+    Mac::pair_rows(row, next, elements, x);
   }
 }
 
@@ -49,7 +48,7 @@ bool pack_rows(const T* from, std::int64_t stride, std::int64_t rows, std::int64
   for (std::int64_t i = 0; i < rows; ++i, from += stride, to += ld)
     for (std::int64_t w = 0; w < words<Mac>(elements); w += kLanes) {
       F32 x = w < whole ? load_words<Mac>(from, w) : load_words<Mac>(from, w, elements);
-      if constexpr (Mac::kDepth == 1) x = mul(x, broadcast(factor)), check = check_finite(check, x);
+      if constexpr (Mac::kDepth == 1) x = mul(x, broadcast(factor)), check = check_finite<Mac>(check, x);
       store(to + w, x);
     }
   if constexpr (Mac::kDepth > 1)
@@ -62,20 +61,19 @@ template <class Mac, class T>
 bool pack_pairs(const T* from, std::int64_t stride, std::int64_t rows, std::int64_t elements, const Panels& to) {
   F32 check = zero();
   for (std::int64_t i = 0; i < rows; i += Mac::kDepth, from += Mac::kDepth * stride) {
-    const T* odd = from + stride;
-    const bool two = Mac::kDepth > 1 && i + 1 < rows;
+    const auto next = [&](std::int64_t d) { return Mac::kDepth > 1 && i + 1 < rows ? from + stride + d : nullptr; };
     float* at = const_cast<float*>(to.at(i / Mac::kDepth, 0));
-    for (std::int64_t d = 0; d < elements; d += kPanel, at += to.panel_stride)
-      if (d + kPanel <= elements) {
-#pragma GCC unroll 16
-        for (int n = 0; n < kPanel; n += kLanes)
-          store(at + n, words_along_rows<Mac>(load(from + d + n), two ? load(odd + d + n) : zero(), check));
-      } else {
-        for (std::int64_t n = 0; d + n < elements; n += kLanes) {
-          const std::int64_t left = std::min<std::int64_t>(kLanes, elements - d - n);
-          store(at + n, words_along_rows<Mac>(load_some(from + d + n, left), two ? load_some(odd + d + n, left) : zero(), check));
-        }
-      }
+    const auto pack = [&](auto& x, std::int64_t d, std::int64_t count, float* place) {
+      load_along_rows<Mac>(from + d, next(d), count, x);
+      for (const F32& words : x) check = check_finite<Mac>(check, words), store(place, words), place += kLanes;
+    };
+    for (std::int64_t d = 0; d < elements; d += kPanel, at += to.panel_stride) {
+      F32 panel[kPanelVectors], vector[1];
+      if (d + kPanel <= elements)
+        pack(panel, d, kPanel, at);
+      else
+        for (std::int64_t n = 0; d + n < elements; n += kLanes) pack(vector, d + n, std::min<std::int64_t>(kLanes, elements - d - n), at + n);
+    }
   }
   return sum(check) == 0.0f;
 }

@@ -21,6 +21,13 @@ struct Dot {
     for (int n = 0; n + 1 < kVectors; n += 2) _mm512_storeu_si512(to + n * kLanes, narrow(x[n], x[n + 1]));
   }
 
+  // A vector each of two rows.
+  static FUSEDATTN_INLINE void store_two_rows(float* rows, std::int64_t ld, std::int64_t j, F32 first, F32 second) {
+    const __m512i both = narrow(first, second);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(reinterpret_cast<bf16*>(rows) + j), _mm512_castsi512_si256(both));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(reinterpret_cast<bf16*>(rows + ld) + j), _mm512_extracti64x4_epi64(both, 1));
+  }
+
   // See exp2_for_words().
   static FUSEDATTN_INLINE F32 round_to_whole(F32 x) { return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT); }
   static FUSEDATTN_INLINE F32 times_power_of_two(F32 x, F32 n) { return _mm512_scalef_ps(x, n); }
@@ -35,11 +42,13 @@ struct Dot {
     return _mm512_castsi512_ps(_mm512_permutexvar_epi16(turns(0, 16), narrow(even, odd)));
   }
   template <int kVectors>
-  static FUSEDATTN_INLINE void pair_rows(const bf16* even, const bf16* odd, F32 (&words)[kVectors]) {
+  static FUSEDATTN_INLINE void pair_rows(const bf16* even, const bf16* odd, std::int64_t elements, F32 (&words)[kVectors]) {
 #pragma GCC unroll 16
     for (int n = 0; n < kVectors; n += 2) {
-      const __mmask32 read = n + 1 < kVectors ? 0xffffffffu : 0xffffu;
-      const __m512i first = _mm512_maskz_loadu_epi16(read, even + n * kLanes), second = _mm512_maskz_loadu_epi16(read, odd + n * kLanes);
+      const std::int64_t count = std::min<std::int64_t>(elements - n * kLanes, n + 1 < kVectors ? 2 * kLanes : kLanes);
+      const auto read = static_cast<__mmask32>((std::uint64_t{1} << count) - 1);
+      const __m512i first = _mm512_maskz_loadu_epi16(read, even + n * kLanes);
+      const __m512i second = odd != nullptr ? _mm512_maskz_loadu_epi16(read, odd + n * kLanes) : _mm512_setzero_si512();
       words[n] = _mm512_castsi512_ps(_mm512_permutex2var_epi16(first, turns(0, 32), second));
       if (n + 1 < kVectors) words[n + 1] = _mm512_castsi512_ps(_mm512_permutex2var_epi16(first, turns(16, 48), second));
     }

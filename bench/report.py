@@ -1,9 +1,9 @@
-"""Tables and charts of docs/performance.md from files of results: of the goals, and of the whole grid.
+"""Tables and charts of docs/performance.md and performance_avx2.md from files of results: of the goals, and of the whole grid.
 
-    python bench/report.py docs/performance.md bench/results/zen3-avx2-goals.json bench/results/zen3-avx2-grid-*.json
+    python bench/report.py docs/performance.md bench/results/zen4-avx512-goals.json bench/results/zen4-avx512-grid-*.json
 
-rewrites what stands between the page's markers, and the charts beside it. The files are what `fusedattn bench --json` writes, the grid's as
-many as there are (its forwards and backwards are committed apart). Run it in an environment with fusedattn and matplotlib.
+rewrites what stands between the page's markers, and the charts beside it, whose names end as the page's does. The files are what `fusedattn bench --json` writes, the grid's as
+many as there are (they are committed in parts). Run it in an environment with fusedattn and matplotlib.
 """
 
 from __future__ import annotations
@@ -67,8 +67,9 @@ def grid_table(report: dict) -> str:
     return table(["cell", "type", "direction", "share, %", "roofline, %", *names], rows)
 
 
-def charts(report: dict, folder: Path) -> None:
+def charts(report: dict, page: Path) -> None:
     """speed_peers.svg: how many times faster than each peer, a dot per cell; speed_limit.svg: the share of the limit by the size of a head."""
+    ending = page.stem.removeprefix("performance")
     import matplotlib
 
     matplotlib.use("Agg")
@@ -77,7 +78,7 @@ def charts(report: dict, folder: Path) -> None:
 
     single = [row for row in report["results"] if row["threads"] == 1]
     names = [name for name in OTHERS if any(ratio_of(row, name) for row in single)]
-    for file, draw, height in (("speed_peers.svg", _draw_peers, 0.9 + 0.55 * len(names)), ("speed_limit.svg", _draw_limit, 3.6)):
+    for kind, draw, height in (("peers", _draw_peers, 0.9 + 0.55 * len(names)), ("limit", _draw_limit, 3.6)):
         figure, axes = pyplot.subplots(1, 2, figsize=(11, height), sharey=True, layout="constrained")
         for axis, direction in zip(axes, DIRECTIONS):
             draw(axis, [row for row in single if row["direction"] == direction], names)
@@ -85,7 +86,7 @@ def charts(report: dict, folder: Path) -> None:
             axis.spines[["top", "right"]].set_visible(False)
         handles = [pyplot.Line2D([], [], marker="o", linestyle="", color=colour, label=dtype) for dtype, colour in COLOURS.items()]
         figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
-        figure.savefig(folder / file, metadata={"Date": None})
+        figure.savefig(page.with_name(f"speed_{kind}{ending}.svg"), metadata={"Date": None})
         pyplot.close(figure)
 
 
@@ -143,7 +144,7 @@ def main() -> None:
     target, of_goals, *parts = map(Path, sys.argv[1:])
     of_goals, of_grid = read(of_goals), read(*parts)
     target.write_text(page(target.read_text(), of_goals, of_grid))
-    charts(of_grid, target.parent)
+    charts(of_grid, target)
 
 
 if __name__ == "__main__":

@@ -279,12 +279,13 @@ def test_the_plan_is_drawn(name, picture):
     assert stages.draw(cells.parse(name, ["fp32"], 1)[0], [2, 2]) == picture
 
 
-def test_the_page_has_what_the_committed_results_say():
+@pytest.mark.parametrize(("page", "machine"), [("performance", "zen4-avx512"), ("performance_avx2", "zen3-avx2")])
+def test_the_pages_have_what_the_committed_results_say(page, machine):
     root = Path(__file__).resolve().parents[2]
     spec = importlib.util.spec_from_file_location("report", root / "bench" / "report.py")
     report = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(report)
-    of_goals, of_grid = (report.read(*sorted((root / "bench" / "results").glob(f"zen3-avx2-{name}*.json"))) for name in ("goals", "grid"))
-    text = (root / "docs" / "performance.md").read_text()
+    of_goals, of_grid = (report.read(*sorted((root / "bench" / "results").glob(f"{machine}-{name}*.json"))) for name in ("goals", "grid"))
+    text = (root / "docs" / f"{page}.md").read_text()
     assert report.page(text, of_goals, of_grid) == text
     assert json.loads(command.as_text(of_goals)) == of_goals

@@ -6,6 +6,7 @@ import golden
 import pytest
 import torch
 import xformers_cases as cases
+from fusedattn import _native
 from fusedattn.like import xformers
 from fusedattn.like.xformers import attn_bias
 from fusedattn.like.xformers.ops.fmha import biases
@@ -59,7 +60,11 @@ def test_every_class_against_the_formula(name, dtype):
     of_autograd = torch.autograd.grad(out, leaves, dout)
     by_hand = xformers.memory_efficient_attention_backward(dout, out.detach(), lse, q, k, v, bias)
     slack = 6 if dtype == torch.bfloat16 else 4
-    assert_gradients(of_autograd, golden.gradients(*bnsd(q, k, v, dout), **formula)[:3], slack)
+    wanted = golden.gradients(*bnsd(q, k, v, dout), **formula)[:3]
+    assert_gradients(of_autograd, wanted, slack)
+    assert_gradients(by_hand, wanted, slack)
+    if dtype == torch.bfloat16 and _native.lane_chosen() == "avx512_bf16":
+        return  # statistics of another form move weights by an ulp of float32, and some of those over an edge between two bfloat16
     for one, other in zip(of_autograd, by_hand, strict=True):
         assert one.shape == other.shape and torch.allclose(one, other, rtol=1e-2, atol=1e-5)
 

@@ -60,8 +60,10 @@ std::size_t forward_part(const Problem& p, std::int64_t lines) {
   ForwardSizes<Fma>(p, forward_tile_of<Fma>(p), lines).lay_sums(arena);
   return arena.used();
 }
+// Few rows take float32 words whatever the lane has: their gradients need not be summed up in blocks (see narrow.inl).
 std::size_t backward_scratch(const Problem& p, std::int64_t q_len) {
-  return p.dtype == Dtype::bf16 ? backward_bytes<MacOfBf16>(p, q_len) : backward_bytes<Fma>(p, q_len);
+  const std::size_t bytes = backward_bytes<Fma>(p, q_len);
+  return p.dtype == Dtype::bf16 ? std::max(bytes, backward_bytes<MacOfBf16>(p, q_len)) : bytes;
 }
 std::size_t bias_scratch(const Problem& p, std::int64_t q_len) {
   const Tile tile = backward_tile(p);
@@ -87,7 +89,7 @@ void forward_merge(const Problem& p, const ForwardItem& item, void* scratch, con
 void backward_any(const Problem& p, const BackwardItem& item, void* scratch) {
   switch (p.dtype) {
     case Dtype::f32: return Backward<float, Fma>(p, item, scratch).run();
-    case Dtype::bf16: return Backward<bf16, MacOfBf16>(p, item, scratch).run();
+    case Dtype::bf16: return is_narrow(p, sequence(p, item.b).q_len) ? Backward<bf16, Fma>(p, item, scratch).run() : Backward<bf16, MacOfBf16>(p, item, scratch).run();
     case Dtype::f16: return Backward<f16, Fma>(p, item, scratch).run();
   }
 }

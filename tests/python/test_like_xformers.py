@@ -63,10 +63,12 @@ def test_every_class_against_the_formula(name, dtype):
     wanted = golden.gradients(*bnsd(q, k, v, dout), **formula)[:3]
     assert_gradients(of_autograd, wanted, slack)
     assert_gradients(by_hand, wanted, slack)
-    if dtype == torch.bfloat16 and _native.lane_chosen() == "avx512_bf16":
-        return  # statistics of another form move weights by an ulp of float32, and some of those over an edge between two bfloat16
+    rounds_weights = dtype == torch.bfloat16 and _native.lane_chosen() == "avx512_bf16"
     for one, other in zip(of_autograd, by_hand, strict=True):
-        assert one.shape == other.shape and torch.allclose(one, other, rtol=1e-2, atol=1e-5)
+        # Statistics of another form move weights by an ulp of float32, and some of those over an edge between two bfloat16.
+        atol = 2**-8 * other.abs().max().item() if rounds_weights else 1e-5
+        assert one.shape == other.shape and torch.allclose(one, other, rtol=1e-2, atol=atol)
+
 
 
 def test_every_class_of_the_table_is_there():

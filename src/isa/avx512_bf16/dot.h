@@ -33,9 +33,10 @@ struct Dot {
   static FUSEDATTN_INLINE F32 times_power_of_two(F32 x, F32 n) { return _mm512_scalef_ps(x, n); }
 
   static FUSEDATTN_INLINE F32 load(const bf16* p) { return _mm512_loadu_ps(reinterpret_cast<const float*>(p)); }
-  static FUSEDATTN_INLINE F32 load_some(const bf16* p, std::int64_t n) {
-    return _mm512_castsi512_ps(_mm512_maskz_loadu_epi16(static_cast<__mmask32>((std::uint64_t{1} << n) - 1), p));
+  static FUSEDATTN_INLINE __m512i first(const bf16* p, std::int64_t n) {
+    return _mm512_maskz_loadu_epi16(static_cast<__mmask32>((std::uint64_t{1} << n) - 1), p);
   }
+  static FUSEDATTN_INLINE F32 load_some(const bf16* p, std::int64_t n) { return _mm512_castsi512_ps(first(p, n)); }
 
   // The words that hold (even[j], odd[j]), of the vectors of float32 and of two rows of bfloat16.
   static FUSEDATTN_INLINE F32 pair(F32 even, F32 odd) {
@@ -46,11 +47,9 @@ struct Dot {
 #pragma GCC unroll 16
     for (int n = 0; n < kVectors; n += 2) {
       const std::int64_t count = std::min<std::int64_t>(elements - n * kLanes, n + 1 < kVectors ? 2 * kLanes : kLanes);
-      const auto read = static_cast<__mmask32>((std::uint64_t{1} << count) - 1);
-      const __m512i first = _mm512_maskz_loadu_epi16(read, even + n * kLanes);
-      const __m512i second = odd != nullptr ? _mm512_maskz_loadu_epi16(read, odd + n * kLanes) : _mm512_setzero_si512();
-      words[n] = _mm512_castsi512_ps(_mm512_permutex2var_epi16(first, turns(0, 32), second));
-      if (n + 1 < kVectors) words[n + 1] = _mm512_castsi512_ps(_mm512_permutex2var_epi16(first, turns(16, 48), second));
+      const __m512i a = first(even + n * kLanes, count), b = odd != nullptr ? first(odd + n * kLanes, count) : _mm512_setzero_si512();
+      words[n] = _mm512_castsi512_ps(_mm512_permutex2var_epi16(a, turns(0, 32), b));
+      if (n + 1 < kVectors) words[n + 1] = _mm512_castsi512_ps(_mm512_permutex2var_epi16(a, turns(16, 48), b));
     }
   }
 

@@ -7,7 +7,7 @@
 template <class T, class Mac>
 class Backward : ScoreGradients<T, Mac> {
   using Base = ScoreGradients<T, Mac>;
-  using Base::at, Base::block_, Base::bytes_of_row, Base::d_out_pairs, Base::d_scores, Base::k_, Base::keeping_, Base::narrow_, Base::p_;
+  using Base::at, Base::block_, Base::bytes_of_row, Base::d_out_pairs, Base::d_scores, Base::hull, Base::k_, Base::keeping_, Base::narrow_, Base::p_;
   using Base::probabilities, Base::q_pairs, Base::s_, Base::scaling_, Base::seq_, Base::sight_, Base::sizes_, Base::width;
 
  public:
@@ -15,19 +15,37 @@ class Backward : ScoreGradients<T, Mac> {
       : Base(p, item.b, item.head, item.scores_before, scratch), item_(item) {}
 
   void run() {
-    if (item_.dq != nullptr) std::fill(item_.dq, item_.dq + seq_.q_len * sizes_.ld_dq, 0.0f);
-    Base::sum_rows(sight_.rows(item_.cols, seq_.q_len));
-    const std::int64_t cols = sizes_.tile.cols, rows = sizes_.tile.rows;
+    const Range seeing = sight_.rows(item_.cols, seq_.q_len);
+    Base::sum_rows(seeing);
+    begin_dq();
+    const std::int64_t cols = even_part(item_.cols.size(), sizes_.tile.cols, kPanel), rows = sizes_.tile.rows;
     for (std::int64_t j = item_.cols.begin; j < item_.cols.end; j += cols) {
       enter_block({j, std::min(j + cols, item_.cols.end)});
       const Range visible = sight_.rows(block_, seq_.q_len);
       for (std::int64_t i = visible.begin / rows * rows; i < visible.end; i += rows) tile({i, std::min(i + rows, seq_.q_len)});
       store_block();
     }
+    complete_dq(seeing);
   }
 
  private:
   Panels packed_key_rows() const { return {s_.key_rows, sizes_.ld_dq, kPanel}; }
+
+  float* dq_row(std::int64_t row) const { return item_.dq + row * sizes_.ld_dq; }
+
+  // The first sum of a strip is written, the others are added; those of few rows are all added.
+  void begin_dq() {
+    if (item_.dq == nullptr) return;
+    if (narrow_) std::fill(dq_row(0), dq_row(seq_.q_len), 0.0f);
+    std::fill(s_.dq_begun, s_.dq_begun + seq_.q_len / kStripRows + 1, narrow_);
+  }
+
+  // Of rows from which bytes hid everything.
+  void complete_dq(Range rows) {
+    if (item_.dq == nullptr) return;
+    for (std::int64_t i = rows.begin / kStripRows * kStripRows; i < rows.end; i += kStripRows)
+      if (!s_.dq_begun[i / kStripRows]) std::fill(dq_row(i), dq_row(std::min(i + kStripRows, seq_.q_len)), 0.0f);
+  }
 
   void enter_block(Range block) {
     Base::enter_columns(block);
@@ -53,10 +71,10 @@ class Backward : ScoreGradients<T, Mac> {
   void tile(Range rows) {
     const auto [any, hides] = Base::look_at(rows);
     if (!any) return;
-    const bool rows_finite = Base::differentiate(rows, Base::Of::products);
+    const bool rows_finite = Base::multiply(rows);
+    differentiate(rows);
     if (narrow_ && !hides) return multiply_unpacked(rows.size());
     if (!begun_) begin_sums();
-    pack_tile(rows);
     clean(rows, hides && !rows_finite, hides && !keys_finite_);
     const Timed timed(p_, Stage::products);
     rows_that_see(s_.hulls, rows.size(), block_.size(), s_.column_hulls);
@@ -64,8 +82,9 @@ class Backward : ScoreGradients<T, Mac> {
                             sizes_.ld_dv);
     sum_products<Mac, true>(s_.ds_pairs, sizes_.ld_scores, q_pairs(), s_.column_hulls, block_.size(), p_.dim, s_.dk, sizes_.ld_dq);
     if (item_.dq == nullptr) return;
-    sum_products<Mac, false>(s_.ds_rows, sizes_.ld_scores, packed_key_rows(), s_.hulls, rows.size(), p_.dim,
-                             item_.dq + rows.begin * sizes_.ld_dq, sizes_.ld_dq);
+    bool* const begun = s_.dq_begun + rows.begin / kStripRows;
+    sum_products<Mac, false>(s_.ds_rows, sizes_.ld_scores, packed_key_rows(), s_.hulls, rows.size(), p_.dim, dq_row(rows.begin), sizes_.ld_dq, begun);
+    for (std::int64_t i = 0; i < rows.size(); i += kStripRows) begun[i / kStripRows] |= !s_.hulls[i / kStripRows].empty();
   }
 
   // Everything of few rows, all that there are, where nothing is hidden and no 0 meets a NaN.
@@ -89,22 +108,35 @@ class Backward : ScoreGradients<T, Mac> {
     stored_ = true;
   }
 
-  // P and dX in the forms that products read; two rows at once are rounded once for both forms of dX.
-  void pack_tile([[maybe_unused]] Range rows) {
-    if constexpr (Mac::kDepth > 1) {
-      const Timed timed(p_, Stage::pack);
-      const std::int64_t ld = sizes_.ld_scores;
-      for (std::int64_t i = 0; i < rows.size(); i += 2) {
-        const bool two = i + 1 < rows.size();
-        const auto below = [&](const float* row) { return two ? load(row + ld) : zero(); };
-        for (std::int64_t j = 0; j < width(); j += kLanes) {
-          const float *p = probabilities(i) + j, *dx = d_scores(i) + j;
-          const F32 even = load(dx), odd = below(dx);
-          store(s_.p_pairs + i / 2 * ld + j, Mac::pair(load(p), below(p)));
-          store(s_.ds_pairs + i / 2 * ld + j, Mac::pair(even, odd));
+  // P (where dropout keeps it) and dX of a tile, in the forms that products read: in place, or two rows at once, rounded once for both forms
+  // of dX.
+  void differentiate(Range rows) {
+    const std::int64_t ld = sizes_.ld_scores;
+    const auto clear = [this](float* row, Range hull) {
+      if (hull.size() < this->width()) hide_outside(row, {0, this->width()}, hull, zero());
+    };
+    if constexpr (Mac::kDepth == 1) {
+      Base::template differentiate<1>(rows, Base::Of::products, [&]<class Keep>(std::int64_t i, const RowGradient<Keep>& gradient) {
+        const Range hull = this->hull(i);
+        float *const p = s_.p_pairs + i * ld, *const ds = s_.ds_pairs + i * ld;
+        clear(p, hull), clear(ds, hull);
+        for (std::int64_t j = hull.begin; j < hull.end; j += kLanes) {
+          store(ds + j, gradient.d_score(j));
+          if constexpr (!std::is_same_v<Keep, KeepAll>) store(p + j, gradient.probability(j));
+        }
+      });
+    } else {
+      Base::template differentiate<2>(rows, Base::Of::products, [&](std::int64_t i, const auto& above, const auto& below) {
+        const Range hull = this->hull(i);
+        float *const p = s_.p_pairs + i / 2 * ld, *const ds = s_.ds_pairs + i / 2 * ld;
+        clear(p, hull), clear(ds, hull);
+        for (std::int64_t j = hull.begin; j < hull.end; j += kLanes) {
+          const F32 even = above.d_score(j), odd = below.d_score(j);
+          store(p + j, Mac::pair(above.probability(j), below.probability(j)));
+          store(ds + j, Mac::pair(even, odd));
           Mac::store_two_rows(s_.ds_rows + i * ld, ld, j, even, odd);
         }
-      }
+      });
     }
   }
 
@@ -119,6 +151,8 @@ class Backward : ScoreGradients<T, Mac> {
     if (clean_keys && item_.dq != nullptr) add_nonfinite_keys(rows);
   }
 
+  float d_score(std::int64_t i, std::int64_t j) const { return Mac::of_row(s_.ds_rows + i * sizes_.ld_scores, j); }
+
   void add_nonfinite_rows(Range rows) {
     alignas(64) float q[kMostFeatures + kLanes], d_out[kMostFeatures + kLanes];
     for (std::int64_t i = 0; i < rows.size(); ++i) {
@@ -128,8 +162,8 @@ class Backward : ScoreGradients<T, Mac> {
       if (!some_q && !some_d_out) continue;
       for (std::int64_t j = 0; j < block_.size(); ++j) {
         if (!sees(s_.seen[i], bytes_of_row(row), p_.mask.bytes.nonzero_hides, j)) continue;
-        if (some_q) add_weighted(s_.dk + j * sizes_.ld_dq, d_scores(i)[j] * scaling_.queries, q, p_.dim);
-        if (some_d_out) add_weighted(s_.dv + j * sizes_.ld_dv, probabilities(i)[j], d_out, p_.dim_v);
+        if (some_q) add_weighted(s_.dk + j * sizes_.ld_dq, d_score(i, j) * scaling_.queries, q, p_.dim);
+        if (some_d_out) add_weighted(s_.dv + j * sizes_.ld_dv, Mac::of_pairs(s_.p_pairs, sizes_.ld_scores, i, j), d_out, p_.dim_v);
       }
     }
   }
@@ -140,7 +174,7 @@ class Backward : ScoreGradients<T, Mac> {
       if (!nonfinite_part(k_ + j * p_.k.row_stride, p_.dim, k)) continue;
       for (std::int64_t i = 0; i < rows.size(); ++i)
         if (sees(s_.seen[i], bytes_of_row(rows.begin + i), p_.mask.bytes.nonzero_hides, j))
-          add_weighted(item_.dq + (rows.begin + i) * sizes_.ld_dq, d_scores(i)[j], k, p_.dim);
+          add_weighted(dq_row(rows.begin + i), d_score(i, j), k, p_.dim);
     }
   }
 

@@ -3,11 +3,12 @@ struct BackwardScratch {
   float *keys, *key_rows, *values;                  // right-hand sides of S, dQ and dP
   float *dk, *dv;                                   // sums of this block
   float *q, *q_pairs, *d_out, *d_out_pairs;         // left- and right-hand sides of a tile of rows
-  float *probabilities, *d_scores;                  // P and dS, first S and dP
+  float *probabilities, *d_scores;                  // S and dP, then P and dS, or only P where words are pairs
   float *p_pairs, *ds_pairs, *ds_rows;              // what products read of them
   float *row_max, *log_sum, *delta, *mass;          // of all rows
   float *distances, *cap_slopes;                    // of rows and columns; of one row's soft cap, null without
-  std::uint16_t* words;
+  std::uint16_t* words;                             // of two rows
+  bool* dq_begun;                                   // of strips of all rows: whether dq has a sum of theirs
   Seen* seen;
   Range *hulls, *column_hulls;                      // of strips of rows; of strips of columns, in rows
 };
@@ -63,7 +64,8 @@ struct BackwardSizes {
     s.mass = arena.take<float>(q_len);
     s.distances = arena.take<float>(has_distances ? ScoreTerms::distances(tile.rows, tile.cols) : 0);
     s.cap_slopes = has_cap ? arena.take<float>(ld_scores) : nullptr;
-    s.words = arena.take<std::uint16_t>(drops ? Keeping::room(tile.cols) : 0);
+    s.words = arena.take<std::uint16_t>(drops ? 2 * Keeping::room(tile.cols) : 0);
+    s.dq_begun = arena.take<bool>(q_len / kStripRows + 1);
     s.seen = arena.take<Seen>(tile.rows);
     s.hulls = arena.take<Range>(tile.rows / kStripRows + 1);
     s.column_hulls = arena.take<Range>(tile.cols / kStripRows + 1);
@@ -72,13 +74,14 @@ struct BackwardSizes {
 };
 
 // Columns of a block: what they keep (keys twice, values, and the sums dK and dV, which a tile of rows reads and writes once)
-// takes at most 1 MB, or 192 columns do. Wider blocks read and pack the rows less often: 384 columns instead of 192 gain 2 points at D = 128
-// on Zen 3 although half of it then lies in the third-level cache, and 192 instead of 48 gain 5 % at D = 768.
+// takes at most 1.25 MB, or 192 columns do. Wider blocks read and pack the rows less often: 192 columns instead of 48 gain 5 % at D = 768 and 384
+// instead of 192 gain 2 points at D = 128 on Zen 3, 512 instead of 256 another 2 on Zen 4, although half of them lies in the third-level
+// cache. Neither rows nor columns are more than a sequence may have, which changes no division of it.
 template <class Mac>
 Tile backward_tile_of(const Problem& p) {
+  constexpr std::int64_t kUnit = std::max<std::int64_t>(kPanel, 64), kFewest = 192, kMost = 512, kMostStrips = 16;
   const std::int64_t column_bytes = 4 * (3 * words<Mac>(p.dim) + 2 * words<Mac>(p.dim_v));
-  const std::int64_t unit = kPanel * kStripRows / 2;  // whole panels and whole strips
-  const std::int64_t least = 192 / unit * unit;
-  const std::int64_t cols = std::clamp<std::int64_t>((1 << 20) / column_bytes / unit * unit, least, 384);
-  return {16 * kStripRows, cols};
+  const std::int64_t cols = std::clamp<std::int64_t>((5 << 18) / column_bytes / kUnit * kUnit, kFewest, kMost);
+  const std::int64_t strips = std::clamp<std::int64_t>((p.q_len + kStripRows - 1) / kStripRows, (kNarrowLines + kStripRows - 1) / kStripRows, kMostStrips);
+  return {strips * kStripRows, std::min(cols, round_up(std::max<std::int64_t>(p.kv_len, 1), kUnit))};
 }

@@ -8,7 +8,7 @@
 template <class T, class Mac>
 class BiasGradientOfHead : ScoreGradients<T, Mac> {
   using Base = ScoreGradients<T, Mac>;
-  using Base::block_, Base::d_scores, Base::p_, Base::s_, Base::seq_, Base::sight_, Base::sizes_;
+  using Base::p_, Base::seq_, Base::sight_, Base::sizes_;
 
  public:
   using Base::Base;
@@ -23,18 +23,13 @@ class BiasGradientOfHead : ScoreGradients<T, Mac> {
     for (std::int64_t i = visible.begin; i < visible.end; i += sizes_.tile.rows) {
       const Range tile{i, std::min(i + sizes_.tile.rows, visible.end)};
       if (!Base::look_at(tile).any) continue;
-      Base::differentiate(tile, Base::Of::sums);
-      for (std::int64_t row = tile.begin; row < tile.end; ++row)
-        add_row(d_scores(row - tile.begin), s_.seen[row - tile.begin].columns,
-                sums + (p_.bias.row_stride == 0 ? 0 : (row - first) * sizes_.ld_scores));
+      Base::multiply(tile);
+      Base::template differentiate<1>(tile, Base::Of::sums, [&](std::int64_t i, const auto& gradient) {
+        const Range hull = Base::hull(i);
+        float* const to = sums + (p_.bias.row_stride == 0 ? 0 : (tile.begin + i - first) * sizes_.ld_scores);
+        for (std::int64_t j = hull.begin; j < hull.end; j += kLanes) store(to + j, ::fusedattn::FUSEDATTN_LANE::add(load(to + j), gradient.d_score(j)));
+      });
     }
-  }
-
- private:
-  static void add_row(const float* dx, Range seen, float* to) {
-    std::int64_t j = seen.begin;
-    for (; j + kLanes <= seen.end; j += kLanes) store(to + j, ::fusedattn::FUSEDATTN_LANE::add(load(to + j), load(dx + j)));
-    for (; j < seen.end; ++j) to[j] += dx[j];
   }
 };
 

@@ -201,7 +201,7 @@ class Forward {
       if (!nonfinite_part(v_ + j * p_.v.row_stride, p_.dim_v, part)) continue;
       for (std::int64_t i = 0; i < lines.size(); ++i)
         if (sees(s_.seen[i], bytes_of_line(lines.begin + i), p_.mask.bytes.nonzero_hides, j))
-          add_weighted(sums_.out + (lines.begin + i) * sizes_.ld_out, Mac::probability(scores(i), j), part, p_.dim_v);
+          add_weighted(sums_.out + (lines.begin + i) * sizes_.ld_out, Mac::of_row(scores(i), j), part, p_.dim_v);
     }
   }
 

@@ -19,7 +19,8 @@ struct Fma {
   static void clean_words(float* data, std::int64_t n) {
     for (std::int64_t i = 0; i < n; ++i) data[i] = std::isfinite(data[i]) ? data[i] : 0.0f;
   }
-  static float probability(const float* row, std::int64_t j) { return row[j]; }
+  static float of_row(const float* row, std::int64_t j) { return row[j]; }
+  static float of_pairs(const float* pairs, std::int64_t ld, std::int64_t i, std::int64_t j) { return pairs[i * ld + j]; }
 };
 
 // One step of depth; the lane's kStepsAtOnce of them stand between two branches.
@@ -88,6 +89,12 @@ constexpr Tiles<Mac, kColumns> kTiles{};
 constexpr std::int64_t kPanel = kPanelVectors * kLanes;
 
 constexpr std::int64_t round_up(std::int64_t n, std::int64_t unit) { return (n + unit - 1) / unit * unit; }
+
+// The size of parts of n, as few as possible and about equal: multiples of the unit, of which `most` is one.
+constexpr std::int64_t even_part(std::int64_t n, std::int64_t most, std::int64_t unit) {
+  const std::int64_t parts = std::max<std::int64_t>(1, (n + most - 1) / most);
+  return round_up(std::max<std::int64_t>(1, (n + parts - 1) / parts), unit);
+}
 
 // A right-hand side: element (k, n) at data[n / kPanel * panel_stride + k * row_stride + n % kPanel].
 struct Panels {

@@ -28,12 +28,12 @@ struct ForwardParts {
 };
 
 // All rows of one query head against a range of columns. Writes dk, dv of those columns (or their float32 partials, when
-// several query heads share them) and adds its share of dq to a float32 buffer of its own.
+// several query heads share them) and its share of dq to a float32 buffer of its own, of the rows that see one of the columns.
 struct BackwardItem {
   std::int64_t b, head;
   Range cols;
   std::int64_t scores_before;  // of one head, in the sequences before b
-  float* dq;   // [q_len, leading(dim)], overwritten
+  float* dq;   // [q_len, leading(dim)]
   float* dkv;  // null: round and store dk and dv; else [kv_len, leading(dim)] then [kv_len, leading(dim_v)]
 };
 
@@ -52,7 +52,7 @@ struct BiasItem {
   std::int64_t scores_before;  // of one head, in the sequences before the first
 };
 
-// out[row] = factor * (parts[0][row] + parts[1][row] + ...), each [rows, leading(width)], rounded to the storage type.
+// out[row] = factor * (parts[0][row] + parts[1][row] + ...), each [rows, leading(width)], rounded to the storage type; 0 without parts.
 struct ReduceItem {
   const float* const* parts;
   std::int64_t count, width;

@@ -5,7 +5,7 @@ template <class T, int kVectors>
 FUSEDATTN_INLINE void reduce(const ReduceItem& item, std::int64_t at, T* to, std::int64_t count) {
   F32 total[kVectors];
 #pragma GCC unroll 16
-  for (int n = 0; n < kVectors; ++n) total[n] = load(item.parts[0] + at + n * kLanes);
+  for (int n = 0; n < kVectors; ++n) total[n] = item.count > 0 ? load(item.parts[0] + at + n * kLanes) : zero();
   for (std::int64_t t = 1; t < item.count; ++t) {
     const float* part = item.parts[t] + at;
 #pragma GCC unroll 16

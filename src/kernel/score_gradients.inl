@@ -7,6 +7,18 @@
 //   delta = sum_d dO * out
 //
 // Probabilities come from the saved statistics, so nothing S x S is kept.
+
+// The probabilities P of a row, of which dropout keeps some, and the gradients dP of those that it keeps, to be read once: at every vector
+// of the hull of its strip.
+template <class Keep>
+struct RowGradient {
+  const float *p, *dp;
+  F32 delta;
+  Keep keep;
+  FUSEDATTN_INLINE F32 probability(std::int64_t j) const { return keep(load(p + j), j); }
+  FUSEDATTN_INLINE F32 d_score(std::int64_t j) const { return mul(load(p + j), sub(load(dp + j), delta)); }
+};
+
 template <class T, class Mac>
 class ScoreGradients {
  public:
@@ -79,19 +91,37 @@ class ScoreGradients {
   // What each row sees of the block.
   Looked look_at(Range rows) { return look(p_, seq_, sight_, b_, Lines{head_, rows}, {0, rows.size()}, block_, s_.seen, s_.hulls); }
 
-  // P (where dropout keeps it) and dX, or dS, of a tile. False if a query or an output gradient is not finite.
-  enum class Of { sums, products };  // x, to which a bias is added, or s, the product
-  bool differentiate(Range rows, Of of) {
+  // S and dP of a tile. False if a query or an output gradient is not finite.
+  bool multiply(Range rows) {
     const bool rows_finite = pack_tile_rows(rows);
-    multiply(rows);
-    const Timed timed(p_, Stage::softmax);
-    terms_.enter(rows, block_, s_.distances);
-    for (std::int64_t i = 0; i < rows.size(); ++i) {
-      differentiate_row(i, rows.begin + i);
-      if (of == Of::products && s_.cap_slopes != nullptr) pass_cap(i, rows.begin + i);
-    }
+    multiply_packed(rows);
     return rows_finite;
   }
+
+  // Calls visit(i, gradients...) with the gradients of rows i, i + 1, ... of the tile, so many at once; beyond the last row they are 0.
+  enum class Of { sums, products };  // x, to which a bias is added, or s, the product
+  template <int kAtOnce, class Visit>
+  void differentiate(Range rows, Of of, const Visit& visit) {
+    static_assert(kAtOnce == 1 || kAtOnce == 2);
+    const Timed timed(p_, Stage::softmax);
+    terms_.enter(rows, block_, s_.distances);
+    const auto each = [&](const auto& of_row) {
+      for (std::int64_t i = 0; i < rows.size(); i += kAtOnce) {
+        const auto first = of_row(i);
+        if constexpr (kAtOnce == 1)
+          visit(i, first);
+        else
+          visit(i, first, i + 1 < rows.size() ? of_row(i + 1) : no_row(i + 1, first.keep));
+      }
+    };
+    if (keeping_.active())
+      each([&](std::int64_t i) { return differentiate_row(i, rows.begin + i, of, kept(i, rows.begin + i)); });
+    else
+      each([&](std::int64_t i) { return differentiate_row(i, rows.begin + i, of, KeepAll{}); });
+  }
+
+  // The columns of the hull of a row's strip, in whole vectors: what gradients of rows are about. Outside everything is 0.
+  Range hull(std::int64_t i) const { return whole_vectors(s_.hulls[i / kStripRows]); }
 
   const Problem& p_;
   const std::int64_t b_, head_;
@@ -108,7 +138,7 @@ class ScoreGradients {
 
  private:
   // S = Q K^T and dP = dO V^T
-  void multiply(Range rows) {
+  void multiply_packed(Range rows) {
     const Timed timed(p_, Stage::scores);
     if (narrow_) {
       narrow_inner_products<Mac>(s_.q, sizes_.ld_q, key_rows(), rows.size(), s_.probabilities, sizes_.ld_scores);
@@ -138,18 +168,32 @@ class ScoreGradients {
   }
 
   // What is hidden becomes 0 before anything is summed: until then it may hold anything, NaN included.
-  void differentiate_row(std::int64_t i, std::int64_t row) {
-    const Range hull = whole_vectors(s_.hulls[i / kStripRows]), seen = s_.seen[i].columns;
-    float *p = probabilities(i), *dx = d_scores(i);
+  template <class Keep>
+  FUSEDATTN_INLINE RowGradient<Keep> differentiate_row(std::int64_t i, std::int64_t row, Of of, const Keep& keep) {
+    const Range hull = this->hull(i), seen = s_.seen[i].columns;
+    float *p = probabilities(i), *dp = d_scores(i);
     if (terms_.present()) terms_.add(p, head_, row, seen, s_.cap_slopes);
     exponentiate_row(p, hull, row);
     hide(p, i, row);
-    hide(dx, i, row);
-    if (!keeping_.active()) return finish_row(i, row, KeepAll{});
-    const KeepSome keep{keeping_.words(head_, row, block_, seen, s_.words), keeping_.threshold()};
-    for (std::int64_t j = hull.begin; j < hull.end; j += kLanes)
-      store(dx + j, keep(mul(load(dx + j), broadcast(keeping_.inverse())), j));
-    finish_row(i, row, keep);
+    hide(dp, i, row);
+    if constexpr (!std::is_same_v<Keep, KeepAll>)
+      for (std::int64_t j = hull.begin; j < hull.end; j += kLanes) store(dp + j, keep(mul(load(dp + j), broadcast(keeping_.inverse())), j));
+    float delta = delta_of(i, row);
+    const float* slopes = of == Of::products ? s_.cap_slopes : nullptr;
+    if (slopes != nullptr || !std::isfinite(delta)) subtract(dp, i, row, std::exchange(delta, 0.0f), slopes);
+    return {p, dp, broadcast(delta), keep};
+  }
+
+  template <class Keep>
+  RowGradient<Keep> no_row(std::int64_t i, const Keep& keep) {
+    std::fill(probabilities(i), probabilities(i) + width(), 0.0f);
+    std::fill(d_scores(i), d_scores(i) + width(), 0.0f);
+    return {probabilities(i), d_scores(i), zero(), keep};
+  }
+
+  KeepSome kept(std::int64_t i, std::int64_t row) const {
+    std::uint16_t* const room = s_.words + i % 2 * Keeping::room(sizes_.tile.cols);
+    return {keeping_.words(head_, row, block_, s_.seen[i].columns, room), keeping_.threshold()};
   }
 
   // P is at most 1 / sum, whatever the rounding of max and of the products; with statistics of other scores, whatever it comes to.
@@ -166,29 +210,17 @@ class ScoreGradients {
     }
   }
 
-  template <class Keep>
-  void finish_row(std::int64_t i, std::int64_t row, const Keep& keep) {
-    const Range hull = whole_vectors(s_.hulls[i / kStripRows]);
-    float *p = probabilities(i), *dx = d_scores(i);
-    const float delta = delta_of(i, row);
-    const F32 subtrahend = broadcast(delta);
-    for (std::int64_t j = hull.begin; j < hull.end; j += kLanes) {
-      const F32 probability = load(p + j);
-      store(dx + j, mul(probability, sub(load(dx + j), subtrahend)));
-      if constexpr (!std::is_same_v<Keep, KeepAll>) store(p + j, keep(probability, j));
-    }
-    if (!std::isfinite(delta)) hide(dx, i, row);
+  // (dP - delta) times the slopes of a cap, where a row sees something.
+  void subtract(float* dp, std::int64_t i, std::int64_t row, float delta, const float* slopes) {
+    const Range hull = this->hull(i);
+    for (std::int64_t j = hull.begin; j < hull.end; j += kLanes) store(dp + j, sub(load(dp + j), broadcast(delta)));
+    if (slopes != nullptr) multiply_by_slopes(dp, slopes, s_.seen[i].columns);
+    hide(dp, i, row);
   }
 
-  void pass_cap(std::int64_t i, std::int64_t row) {
-    const Range seen = s_.seen[i].columns;
-    multiply_by_slopes(d_scores(i), s_.cap_slopes, seen);
-    if (s_.seen[i].holes) hide_holes(d_scores(i), bytes_of_row(row), p_.mask.bytes.nonzero_hides, seen, 0.0f);
-  }
-
-  void hide(float* values, std::int64_t i, std::int64_t row) {
-    const Range seen = s_.seen[i].columns;
-    hide_outside(values, {0, width()}, seen, zero());
+  FUSEDATTN_INLINE void hide(float* values, std::int64_t i, std::int64_t row) {
+    const Range hull = this->hull(i), columns = s_.seen[i].columns, seen = columns.empty() ? Range{hull.begin, hull.begin} : columns;
+    hide_outside(values, hull, seen, zero());
     if (s_.seen[i].holes) hide_holes(values, bytes_of_row(row), p_.mask.bytes.nonzero_hides, seen, 0.0f);
   }
 
@@ -197,7 +229,7 @@ class ScoreGradients {
   // that: a key that is alone then gives its score exactly no gradient, however P was rounded.
   float delta_of(std::int64_t i, std::int64_t row) const {
     if constexpr (sizeof(T) == sizeof(float)) return s_.delta[row];
-    const Range columns = sight_.columns({row, row + 1}, seq_.kv_len), hull = whole_vectors(s_.hulls[i / kStripRows]);
+    const Range columns = sight_.columns({row, row + 1}, seq_.kv_len), hull = this->hull(i);
     if (columns.begin < block_.begin || columns.end > block_.end) return s_.delta[row];
     const float *p = probabilities(i), *dp = d_scores(i), rough = std::isfinite(s_.delta[row]) ? s_.delta[row] : 0.0f;
     const F32 subtrahend = broadcast(rough);

@@ -19,9 +19,8 @@ constexpr std::int64_t kMostLines = 1026, kFewestLines = 48, kItemsPerWorker = 4
 // least so many columns. It depends on the sequence's own shape alone, and so do the bits of the result.
 constexpr std::int64_t kSplitLines = 96, kPartCols = 1024;
 
-// Columns of a backward split and the most splits of a head: what lets one long head occupy several threads, at the price of
-// one float32 dq for each.
-constexpr std::int64_t kSplitCols = 512, kMostSplits = 8;
+// Columns of a backward split, about: one block of the kernels, or two.
+constexpr std::int64_t kSplitCols = 512, kSplitUnit = 64;
 
 // Backward units in flight: enough that no worker waits while small units finish, but no more than this much memory for it.
 constexpr std::int64_t kSlotsPerWorker = 4, kSlotBytes = 16 << 20;
@@ -83,7 +82,6 @@ void plan_forward(std::int64_t threads, Plan& plan) {
 
 void plan_backward(std::int64_t threads, Plan& plan) {
   const Problem& p = plan.problem;
-  const std::int64_t tile_cols = plan.kernels->backward_tile(p).cols;
   plan.items = plan.max_q_len = plan.max_kv_len = plan.max_splits = 0;
   std::int64_t scores = 0, scores_before = 0;
   for (std::int64_t b = 0; b < p.batch; ++b) {
@@ -91,8 +89,8 @@ void plan_backward(std::int64_t threads, Plan& plan) {
     scores_before = scores, scores += seq.q_len * seq.kv_len;
     if (seq.q_len == 0 && seq.kv_len == 0) continue;
     const std::int64_t area = visible_area(sight_of(p, b), {0, seq.q_len}, seq.kv_len);
-    const std::int64_t wanted = std::clamp<std::int64_t>(seq.kv_len / kSplitCols, 1, kMostSplits);
-    const std::int64_t split_cols = divide_up(divide_up(std::max<std::int64_t>(seq.kv_len, 1), wanted), tile_cols) * tile_cols;
+    const std::int64_t wanted = std::clamp<std::int64_t>((seq.kv_len + kSplitCols / 2) / kSplitCols, 1, kMostSplits);
+    const std::int64_t split_cols = divide_up(divide_up(std::max<std::int64_t>(seq.kv_len, 1), wanted), kSplitUnit) * kSplitUnit;
     const std::int64_t splits = std::max<std::int64_t>(1, divide_up(seq.kv_len, split_cols));
     plan.max_q_len = std::max(plan.max_q_len, seq.q_len);
     plan.max_kv_len = std::max(plan.max_kv_len, seq.kv_len);

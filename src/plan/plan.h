@@ -17,6 +17,9 @@ struct Unit {
   std::int64_t first_item, splits, split_cols;
 };
 
+// The most splits of a head: what lets one long head occupy several threads, at the price of one float32 dq for each.
+constexpr std::int64_t kMostSplits = 8;
+
 // The rows that have mask bytes of their own: [sequences, heads, rows], the longest ones of `cols` bytes.
 struct MaskRows {
   std::int64_t sequences = 0, heads = 0, rows = 0, cols = 0;

@@ -41,6 +41,9 @@ class Walk {
     while (finished_.load(std::memory_order_acquire) <= u - plan_.slots) std::this_thread::yield();
   }
 
+  static Range cols_of(const Unit& unit, std::int64_t split, std::int64_t kv_len) {
+    return {split * unit.split_cols, std::min((split + 1) * unit.split_cols, kv_len)};
+  }
   float* dq_of(std::size_t u, std::int64_t split) const {
     const std::int64_t slot = static_cast<std::int64_t>(u) % plan_.slots;
     return problem_.dq.data ? w_.dq + slot * w_.dq_slot + split * w_.dq_stride : nullptr;
@@ -52,8 +55,7 @@ class Walk {
   void compute(std::size_t u, std::int64_t split, std::byte* scratch) {
     const Unit& unit = plan_.units[u];
     const std::int64_t kv_len = sequence(problem_, unit.b).kv_len;
-    const Range cols{split * unit.split_cols, std::min((split + 1) * unit.split_cols, kv_len)};
-    plan_.kernels->backward(problem_, {unit.b, unit.head, cols, unit.scores_before, dq_of(u, split), dkv_of(u)}, scratch);
+    plan_.kernels->backward(problem_, {unit.b, unit.head, cols_of(unit, split, kv_len), unit.scores_before, dq_of(u, split), dkv_of(u)}, scratch);
   }
 
   // One thread finishes at a time. A unit that becomes ready while another thread leaves the loop below is seen by the second look.
@@ -78,13 +80,27 @@ class Walk {
     const Unit& unit = plan_.units[u];
     const Problem& p = problem_;
     const Sequence seq = sequence(p, unit.b);
-    if (p.dq.data != nullptr && seq.q_len > 0) {
-      const float* parts[8];
-      for (std::int64_t split = 0; split < unit.splits; ++split) parts[split] = dq_of(u, split);
-      plan_.kernels->reduce(p.dtype, {parts, unit.splits, p.dim, {0, seq.q_len}, p.scale,
-                                      row_of(p, p.dq, unit.b, unit.head, seq.q_begin), p.dq.row_stride});
-    }
+    if (p.dq.data != nullptr) sum_splits(u, seq);
     if (w_.dkv_slot) add_to_group(u, seq);
+  }
+
+  // dq: rows that see the same splits at a time.
+  void sum_splits(std::size_t u, const Sequence& seq) {
+    const Unit& unit = plan_.units[u];
+    const Problem& p = problem_;
+    const Sight sight = sight_of(p, unit.b);
+    for (Range rows; rows.end < seq.q_len;) {
+      rows = {rows.end, seq.q_len};
+      const float* parts[kMostSplits];
+      std::int64_t count = 0;
+      for (std::int64_t split = 0; split < unit.splits; ++split) {
+        const Range seeing = sight.rows(cols_of(unit, split, seq.kv_len), seq.q_len);
+        if (seeing.end <= rows.begin) continue;
+        if (seeing.begin <= rows.begin) parts[count++] = dq_of(u, split);
+        rows.end = std::min(rows.end, seeing.begin <= rows.begin ? seeing.end : seeing.begin);
+      }
+      plan_.kernels->reduce(p.dtype, {parts, count, p.dim, rows, p.scale, row_of(p, p.dq, unit.b, unit.head, seq.q_begin), p.dq.row_stride});
+    }
   }
 
   // dk and dv of a key head: the sum over its query heads, rounded when the last has come.

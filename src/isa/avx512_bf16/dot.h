@@ -57,12 +57,14 @@ struct Dot {
     std::uint16_t* halves = reinterpret_cast<std::uint16_t*>(data);
     for (std::int64_t i = 0; i < 2 * n; ++i) halves[i] = (halves[i] & 0x7f80u) == 0x7f80u ? std::uint16_t{0} : halves[i];
   }
-  static float probability(const float* row, std::int64_t j) {
+  // Element j of a row, and that of row i in pairs of rows, each of `ld` words.
+  static float of_row(const float* row, std::int64_t j) {
     const std::uint32_t bits = static_cast<std::uint32_t>(reinterpret_cast<const bf16*>(row)[j].bits) << 16;
-    float p;
-    std::memcpy(&p, &bits, sizeof p);
-    return p;
+    float x;
+    std::memcpy(&x, &bits, sizeof x);
+    return x;
   }
+  static float of_pairs(const float* pairs, std::int64_t ld, std::int64_t i, std::int64_t j) { return of_row(pairs + i / 2 * ld, 2 * j + i % 2); }
 
   // sign is -1 or 0: exact on the upper half of a float32.
   static void multiply_words(float* data, std::int64_t n, float sign) {

@@ -63,4 +63,29 @@ TEST(nan_reaches_only_rows_that_see_it) {
   });
 }
 
+// An infinite key that a cap makes an ordinary weight: 0 times infinity in dq of the rows that see it, and nowhere else.
+TEST(an_infinite_key_reaches_dq_of_the_rows_that_see_it) {
+  for_all("infinite key", [](Case c, int32_t dtype, const fusedattn_options& options) {
+    c.terms.softcap = 2.0, c.terms.bias.before_scale = false;
+    const int64_t group = c.q_heads / c.kv_heads;
+    for (const double place : {0.0, 0.6}) {
+      const Tensors clean(c, dtype), dirty(c, dtype);
+      const Sequence s = sequence_of(c, 0);
+      const auto column = static_cast<int64_t>(place * static_cast<double>(s.kv_len - 1));
+      const std::uint32_t infinite = dtype == FUSEDATTN_FLOAT32 ? 0xff800000u : dtype == FUSEDATTN_BFLOAT16 ? 0xff80u : 0xfc00u;
+      std::memcpy(dirty.k.at(0, 0, s.kv_begin + column, 0), &infinite, format_of(dtype).bytes);
+      if (!run_both(clean.problem(), options) || !run_both(dirty.problem(), options)) return;
+      int64_t wrong = 0;
+      dirty.dq.each([&](auto b, auto n, auto row, auto d) {
+        const int64_t i = row - s.q_begin;
+        const bool reached = b == 0 && n < group && i >= 0 && i < s.q_len && sees(c, 0, n, i, column);
+        const double x = dirty.dq.get(b, n, row, d);
+        if (reached && d == 0) wrong += std::isfinite(x);
+        if (!reached) wrong += x != clean.dq.get(b, n, row, d);
+      });
+      CHECK_EQ(wrong, 0);
+    }
+  });
+}
+
 TEST_MAIN()

@@ -15,10 +15,10 @@ class Backward : ScoreGradients<T, Mac> {
       : Base(p, item.b, item.head, item.scores_before, scratch), item_(item) {}
 
   void run() {
-    const Range seeing = sight_.rows(item_.cols, seq_.q_len);
-    Base::sum_rows(seeing);
-    begin_dq();
     const std::int64_t cols = even_part(item_.cols.size(), sizes_.tile.cols, kPanel), rows = sizes_.tile.rows;
+    const Range seeing = sight_.rows(item_.cols, seq_.q_len);
+    Base::sum_rows({seeing.begin / rows * rows, std::min(round_up(seeing.end, rows), seq_.q_len)});
+    begin_dq();
     for (std::int64_t j = item_.cols.begin; j < item_.cols.end; j += cols) {
       enter_block({j, std::min(j + cols, item_.cols.end)});
       const Range visible = sight_.rows(block_, seq_.q_len);
@@ -85,6 +85,7 @@ class Backward : ScoreGradients<T, Mac> {
     bool* const begun = s_.dq_begun + rows.begin / kStripRows;
     sum_products<Mac, false>(s_.ds_rows, sizes_.ld_scores, packed_key_rows(), s_.hulls, rows.size(), p_.dim, dq_row(rows.begin), sizes_.ld_dq, begun);
     for (std::int64_t i = 0; i < rows.size(); i += kStripRows) begun[i / kStripRows] |= !s_.hulls[i / kStripRows].empty();
+    if (keys_cleaned_) add_nonfinite_keys(rows);
   }
 
   // Everything of few rows, all that there are, where nothing is hidden and no 0 meets a NaN.
@@ -148,7 +149,6 @@ class Backward : ScoreGradients<T, Mac> {
       add_nonfinite_rows(rows);
     }
     if (keys_cleaned_ != clean_keys) pack_key_rows(clean_keys);
-    if (clean_keys && item_.dq != nullptr) add_nonfinite_keys(rows);
   }
 
   float d_score(std::int64_t i, std::int64_t j) const { return Mac::of_row(s_.ds_rows + i * sizes_.ld_scores, j); }
@@ -168,6 +168,7 @@ class Backward : ScoreGradients<T, Mac> {
     }
   }
 
+  // After the product with cleaned keys.
   void add_nonfinite_keys(Range rows) {
     alignas(64) float k[kMostFeatures + kLanes];
     for (std::int64_t j = 0; j < block_.size(); ++j) {

@@ -326,6 +326,7 @@ TEST(the_environment_forces_a_lane) {
 
 TEST(the_library_is_silent_unless_asked) {
   CHECK_EQ(output_of_child("env -u FUSEDATTN_VERBOSE", "--run 2>&1"), "");
+  CHECK(output_of_child("FUSEDATTN_VERBOSE=loud", "--run 2>&1").find("FUSEDATTN_VERBOSE is 'loud'; accepted: 0, 1 or 2") != std::string::npos);
   const std::string text = output_of_child("FUSEDATTN_VERBOSE=1", "--run 2>&1 >/dev/null");
   CHECK_EQ(text.rfind("fusedattn,forward,", 0), std::size_t{0});
   CHECK(text.find("\nfusedattn,backward,") != std::string::npos);

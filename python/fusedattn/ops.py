@@ -8,6 +8,8 @@ out has q's layout and Dv features; max and sum are float32 [B,N,Sq] (packed: [N
 The optional last arguments are those of extras.Extras; bias and sink have gradients, slopes are constants.
 """
 
+import reprlib
+
 import torch
 
 from . import derivatives, extras, tensors
@@ -56,7 +58,7 @@ def attend(q, k, v, mask, cu_seqlens_q, cu_seqlens_k, terms: Terms, stats: bool 
         cu_seqlens_q, cu_seqlens_k = _ends("cu_seqlens_q", cu_seqlens_q), _ends("cu_seqlens_k", cu_seqlens_k)
     if mask is not None and not isinstance(mask, torch.Tensor):
         raise TypeError(
-            f"mask is a {type(mask).__name__}; accepted are a Mask, as causal() makes, and a bool torch tensor"
+            f"mask is a {type(mask).__name__}, {reprlib.repr(mask)}; accepted are a Mask, as causal() makes, and a torch tensor of bool or uint8"
         )
     if asked is not None:
         asked = _as_tensors(asked, q, terms.layout, cu_seqlens_q)

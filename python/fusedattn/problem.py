@@ -197,8 +197,8 @@ def check_longest(name: str, shape, q_ends: list[int], kv_ends: list[int]) -> No
 
 @functools.cache
 def verbose() -> bool:
-    """Whether FUSEDATTN_VERBOSE is set to anything but "" and "0"; read once, as the library does."""
-    return os.environ.get("FUSEDATTN_VERBOSE", "") not in ("", "0")
+    """Whether FUSEDATTN_VERBOSE is "1" or "2"; read once, as the library does."""
+    return os.environ.get("FUSEDATTN_VERBOSE") in ("1", "2")
 
 
 def announce_copy(name: str, shape, stride: int, itemsize: int) -> None:

@@ -7,6 +7,8 @@
 #include <initializer_list>
 #include <string>
 
+#include "run/verbose.h"
+
 namespace fusedattn {
 
 Status check_struct(const void* address, const char* name, std::size_t size, std::size_t expected) {
@@ -153,6 +155,7 @@ Status read_merge(const fusedattn_merge_problem* from, Merge& to) {
 }
 
 Status read_options(const fusedattn_options* from, Choice& to) {
+  if (Status status = check_verbosity(); !status.ok()) return status;
   if (from == nullptr) return resolve_threads(0, to.team.threads);
   if (Status status = check_struct(from, "options", from->struct_size, sizeof *from); !status.ok()) return status;
   if (from->threads < 0 || from->threads > 4096)

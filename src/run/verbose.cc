@@ -3,19 +3,23 @@
 
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
 
 #include "plan/describe.h"
 
 namespace fusedattn {
 
-int verbosity() {
-  static const char* const setting = std::getenv("FUSEDATTN_VERBOSE");
-  static const int level = setting == nullptr || *setting == '\0' || std::strcmp(setting, "0") == 0 ? 0 : std::strcmp(setting, "2") == 0 ? 2 : 1;
-  return level;
-}
-
 namespace {
+
+struct Setting {
+  const char* text = std::getenv("FUSEDATTN_VERBOSE");
+  bool known = text == nullptr || *text == '\0' || (*text >= '0' && *text <= '2' && text[1] == '\0');
+  int level = known && text != nullptr && *text != '\0' ? *text - '0' : 0;
+};
+
+const Setting& setting() {
+  static const Setting read;
+  return read;
+}
 
 // ",pack 2.0 %,scores 40.1 %,softmax 10.2 %,products 44.9 %,rest 2.8 %" of the time that all threads had.
 std::string shares(const StageTimes& times, double thread_seconds) {
@@ -36,6 +40,13 @@ std::string shares(const StageTimes& times, double thread_seconds) {
 }
 
 }  // namespace
+
+int verbosity() { return setting().level; }
+
+Status check_verbosity() {
+  if (setting().known) return {};
+  return Status::invalid(std::string("FUSEDATTN_VERBOSE is '") + setting().text + "'; accepted: 0, 1 or 2");
+}
 
 VerboseLine::VerboseLine(const Plan& plan, const Team& team) : plan_(plan), team_(team) {
   if (verbosity() > 0) start_ = std::chrono::steady_clock::now();

@@ -7,8 +7,9 @@
 
 namespace fusedattn {
 
-// 0 where FUSEDATTN_VERBOSE is unset, empty or "0"; 2 where it is "2"; else 1.
+// FUSEDATTN_VERBOSE: 0 where it is unset or empty, or anything but "0", "1" and "2", which check_verbosity() refuses.
 int verbosity();
+Status check_verbosity();
 
 // Prints the line when it goes out of scope: the plan, the team, the time, the rate, and at verbosity 2 the shares of the stages.
 class VerboseLine {

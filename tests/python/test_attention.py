@@ -218,7 +218,7 @@ def tensors(**changes):
         (dict(heads=3), ValueError, "heads is 3.*4 heads"),
         (dict(mask=torch.ones(3, 4, dtype=torch.bool)), ValueError, r"mask has shape \(3, 4\)"),
         (dict(mask=torch.ones(3, 5)), ValueError, "mask is torch.float32"),
-        (dict(mask="causal"), (TypeError, ValueError), "mask is a str"),
+        (dict(mask="causal"), (TypeError, ValueError), "mask is a str, 'causal'; accepted are a Mask"),
         (dict(scale=float("nan")), ValueError, "scale"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

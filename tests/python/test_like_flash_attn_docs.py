@@ -1,9 +1,13 @@
 """The page of flash_attn: its program runs, its arguments are those of the code."""
 
+import importlib.util
 import inspect
 import re
+import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 from fusedattn.like import flash_attn
 from fusedattn.like import flash_attn_interface as third
@@ -25,6 +29,13 @@ def test_a_program_that_imports_flash_attn_runs(monkeypatch):
         monkeypatch.setitem(sys.modules, "flash_attn" + module, None)  # taken out again afterwards
     exec(compile(program, "flash_attn.md", "exec"), {})
     assert sys.modules["flash_attn"] is flash_attn and sys.modules["flash_attn.layers.rotary"] is rotary
+
+
+@pytest.mark.skipif(importlib.util.find_spec("xformers") is None, reason="xFormers is not installed")
+def test_xformers_is_imported_beside_it():
+    (program,) = re.findall(r"```py\n(.*?)```", PAGE, re.DOTALL)
+    program += "import xformers.ops\nfrom fusedattn.like import xformers\nxformers.register()\n"
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 def test_every_argument_is_described():

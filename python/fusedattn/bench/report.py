@@ -70,9 +70,7 @@ def _count(threads: int) -> str:
 
 def _details(results: list[dict], wide: bool) -> Table:
     others = list(dict.fromkeys(name for row in results for name in row["peers"] if name != peers.OURS))
-    title = (
-        "Every measurement: milliseconds, share of the limit in %, and how many times faster than the peer"
-    )
+    title = "Every measurement: milliseconds, share of the limit in %" + (", and how many times faster than the peer" if others else "")
     table = Table(
         title=title, box=box.SIMPLE_HEAD, title_justify="left", padding=(0, 1) if wide else (0, 1, 0, 0)
     )
@@ -151,7 +149,7 @@ def _notes(report: dict) -> list[str]:
         )
     worst = max((error for r in results for error in r["errors"].values()), default=0.0)
     notes.append(
-        "Useful work: 4 D operations per visible pair forward, 10 D backward. One head of every peer's result was "
+        "Useful work: 4 D operations per visible pair forward, 10 D backward. One head of every result was "
         f"compared with float64 before timing, dropout aside; largest error {worst:.1e} of the largest value. "
         f"{report['seconds']:.0f} s in all."
     )

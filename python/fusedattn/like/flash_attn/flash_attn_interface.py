@@ -35,6 +35,8 @@ from .raw import (
     forward_packed,
 )
 
+flash_attn_gpu = None  # the compiled kernels, of which there are none; xFormers reads the name when it is imported
+
 # What some packages call in place of the operators.
 _wrapped_flash_attn_forward, _wrapped_flash_attn_backward = _flash_attn_forward, _flash_attn_backward
 _wrapped_flash_attn_varlen_forward = _flash_attn_varlen_forward

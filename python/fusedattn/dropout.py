@@ -23,7 +23,8 @@ def read_stream(dropout_seed) -> tuple[int, int]:
     pair = dropout_seed if isinstance(dropout_seed, (tuple, list)) else (dropout_seed, 0)
     if len(pair) != 2:
         raise TypeError(f"dropout_seed is {dropout_seed!r}; accepted is an integer, or (seed, offset)")
-    return _signed("dropout_seed", pair[0]), _signed("dropout_seed[1]", pair[1])
+    seed = _signed("dropout_seed", pair[0], "an integer, or (seed, offset),")
+    return seed, _signed("dropout_seed[1]", pair[1])
 
 
 def dropout_mask(shape, dropout_p: float, seed: int, offset: int = 0):
@@ -47,8 +48,8 @@ def dropout_mask(shape, dropout_p: float, seed: int, offset: int = 0):
     return numpy.unpackbits(packed, count=count, bitorder="little").view(bool).reshape(sizes)
 
 
-def _signed(name: str, value) -> int:
+def _signed(name: str, value, accepted: str = "an integer") -> int:
     """An integer from -2**63 to 2**64 - 1, as the signed integer of the same 64 bits."""
     if isinstance(value, int) and not isinstance(value, bool) and 2**63 <= value < 2**64:
         return value - 2**64
-    return integer(name, value)
+    return integer(name, value, accepted)

@@ -107,6 +107,8 @@ def check_shapes(layout: str, q: Operand, k: Operand, v: Operand, packed: bool):
             raise ValueError(
                 f"{name} has {sizes.heads} heads of {sizes.dim} features; accepted is at least 1 of both"
             )
+    if queries.heads % keys.heads:
+        raise ValueError(f"q has {queries.heads} heads; accepted is a multiple of k's number, {keys.heads}")
     for name, sizes in (("k", keys), ("v", values)):
         if sizes.batch != queries.batch:
             raise ValueError(f"{name} has {sizes.batch} sequences; accepted is q's number, {queries.batch}")

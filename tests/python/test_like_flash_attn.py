@@ -207,7 +207,7 @@ WRONG = [
     (dict(q=Q.to("meta")), "q is .* on meta; accepted is .* on the CPU"),
     (dict(q=[1.0]), r"q is \[1.0\]; accepted is"),
     (dict(v=KV[:, :3]), "v has 2 heads and 3 rows"),
-    (dict(k=golden.draw(1, 4, 3, 8), v=golden.draw(1, 4, 3, 8)), "q_heads is 2; accepted.* a multiple of kv_heads"),
+    (dict(k=golden.draw(1, 4, 3, 8), v=golden.draw(1, 4, 3, 8)), "q has 2 heads; accepted is a multiple of k's number, 3"),
     (dict(dropout_p=1.0), "dropout_p is 1.0; accepted is a number from 0 to below 1"),
     (dict(softmax_scale=float("inf")), "softmax_scale is inf; accepted is None"),
     (dict(softmax_scale="1"), "softmax_scale is '1'; accepted is None"),

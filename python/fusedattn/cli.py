@@ -6,6 +6,7 @@ import contextlib
 import json
 import math
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated
@@ -46,9 +47,17 @@ def _console() -> Console:
 
 @contextlib.contextmanager
 def _progress() -> Iterator[Tell]:
-    """A bar on a terminal; elsewhere a plain line on standard error for every step."""
+    """A bar on a terminal; elsewhere a plain line on standard error for a step, at most one in a second."""
     if not sys.stderr.isatty():
-        yield lambda done, total, text: print(f"{done + 1}/{total} {text}", file=sys.stderr, flush=True)
+        printed = -math.inf
+
+        def tell(done: int, total: int, text: str) -> None:
+            nonlocal printed
+            if time.monotonic() - printed >= 1:
+                printed = time.monotonic()
+                print(f"{done + 1}/{total} {text}", file=sys.stderr, flush=True)
+
+        yield tell
         return
     columns = (
         BarColumn(24),

@@ -83,6 +83,7 @@ def _flex_refuses(cell: Cell, direction: str) -> str | None:
 def _flex():
     from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
+    torch._dynamo.config.fail_on_recompile_limit_hit = True  # instead of going on uncompiled, thirty times slower
     compiled = torch.compile(flex_attention)
 
     def make_mask(cell: Cell):

@@ -153,15 +153,9 @@ class Forward {
     }
   }
 
-  // What the row sees of the block; a place in its hull if that is nothing.
-  Range seen(std::int64_t i, Range hull) const {
-    const Range columns = s_.seen[i].columns;
-    return columns.empty() ? Range{hull.begin, hull.begin} : columns;
-  }
-
   // The largest score of a row so far, after everything is added to its scores and what it does not see is hidden.
   FUSEDATTN_INLINE float top_of(std::int64_t i, std::int64_t line, Range hull) {
-    const Range seen = this->seen(i, hull);
+    const Range seen = seen_inside(s_.seen[i], hull);
     if (terms_.present()) terms_.add(scores(i), lines_.head(line), lines_.row(line), seen);
     if (s_.seen[i].holes) hide_holes(scores(i), bytes_of_line(line), p_.mask.bytes.nonzero_hides, seen, -kInfinity);
     hide_outside(scores(i), hull, seen, broadcast(-kInfinity));
@@ -173,7 +167,7 @@ class Forward {
       return scaling_.exponent == 1.0f ? exponentiate_row<Mac, false>(scores(i), hull, sums_.row_max[line], 1.0f, keep)
                                        : exponentiate_row<Mac, true>(scores(i), hull, sums_.row_max[line], scaling_.exponent, keep);
     };
-    return keeping_.active() ? exponentiate(kept(line, seen(i, hull))) : exponentiate(KeepAll{});
+    return keeping_.active() ? exponentiate(kept(line, seen_inside(s_.seen[i], hull))) : exponentiate(KeepAll{});
   }
 
   bool& begun(std::int64_t line) { return sums_.begun[line / kStripRows]; }

@@ -219,7 +219,7 @@ class ScoreGradients {
   }
 
   FUSEDATTN_INLINE void hide(float* values, std::int64_t i, std::int64_t row) {
-    const Range hull = this->hull(i), columns = s_.seen[i].columns, seen = columns.empty() ? Range{hull.begin, hull.begin} : columns;
+    const Range hull = this->hull(i), seen = seen_inside(s_.seen[i], hull);
     hide_outside(values, hull, seen, zero());
     if (s_.seen[i].holes) hide_holes(values, bytes_of_row(row), p_.mask.bytes.nonzero_hides, seen, 0.0f);
   }

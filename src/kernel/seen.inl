@@ -71,6 +71,9 @@ inline Range hull_of(const Seen* rows, std::int64_t count) {
   return hull;
 }
 
+// What a row sees inside its strip's hull; an empty place there if that is nothing.
+FUSEDATTN_INLINE Range seen_inside(const Seen& row, Range hull) { return row.columns.empty() ? Range{hull.begin, hull.begin} : row.columns; }
+
 // Rows of heads, one head after another: line l is row l % rows.size() of head l / rows.size().
 struct Lines {
   std::int64_t first_head;

@@ -10,15 +10,15 @@ namespace fusedattn {
 
 namespace {
 
-struct Setting {
-  const char* text = std::getenv("FUSEDATTN_VERBOSE");
-  bool known = text == nullptr || *text == '\0' || (*text >= '0' && *text <= '2' && text[1] == '\0');
-  int level = known && text != nullptr && *text != '\0' ? *text - '0' : 0;
-};
+const char* setting() {
+  static const char* const text = std::getenv("FUSEDATTN_VERBOSE");
+  return text != nullptr ? text : "";
+}
 
-const Setting& setting() {
-  static const Setting read;
-  return read;
+// -1: none that there is.
+int level_in(const char* text) {
+  if (*text == '\0') return 0;
+  return *text >= '0' && *text <= '2' && text[1] == '\0' ? *text - '0' : -1;
 }
 
 // ",pack 2.0 %,scores 40.1 %,softmax 10.2 %,products 44.9 %,rest 2.8 %" of the time that all threads had.
@@ -41,11 +41,14 @@ std::string shares(const StageTimes& times, double thread_seconds) {
 
 }  // namespace
 
-int verbosity() { return setting().level; }
+int verbosity() {
+  static const int level = level_in(setting());
+  return level > 0 ? level : 0;
+}
 
 Status check_verbosity() {
-  if (setting().known) return {};
-  return Status::invalid(std::string("FUSEDATTN_VERBOSE is '") + setting().text + "'; accepted: 0, 1 or 2");
+  if (level_in(setting()) >= 0) return {};
+  return Status::invalid(std::string("FUSEDATTN_VERBOSE is '") + setting() + "'; accepted: 0, 1 or 2");
 }
 
 VerboseLine::VerboseLine(const Plan& plan, const Team& team) : plan_(plan), team_(team) {

@@ -14,6 +14,7 @@ namespace {
 #include "kernel/terms.inl"
 #include "kernel/products.inl"
 #include "kernel/narrow.inl"
+#include "kernel/finish.inl"
 #include "kernel/forward_scratch.inl"
 #include "kernel/forward.inl"
 #include "kernel/backward_scratch.inl"

@@ -8,7 +8,7 @@ template <class T, class Mac>
 class Backward : ScoreGradients<T, Mac> {
   using Base = ScoreGradients<T, Mac>;
   using Base::at, Base::block_, Base::bytes_of_row, Base::d_out_pairs, Base::d_scores, Base::hull, Base::k_, Base::keeping_, Base::narrow_, Base::p_;
-  using Base::probabilities, Base::q_pairs, Base::s_, Base::scaling_, Base::seq_, Base::sight_, Base::sizes_, Base::width;
+  using Base::probabilities, Base::q_pairs, Base::s_, Base::scaling_, Base::seq_, Base::some_whole_, Base::terms_, Base::sight_, Base::sizes_, Base::width;
 
  public:
   Backward(const Problem& p, const BackwardItem& item, void* scratch)
@@ -71,7 +71,9 @@ class Backward : ScoreGradients<T, Mac> {
   void tile(Range rows) {
     const auto [any, hides] = Base::look_at(rows);
     if (!any) return;
-    const bool rows_finite = Base::multiply(rows);
+    find_whole(rows);
+    const bool rows_finite = Base::pack(rows);
+    multiply(rows);
     differentiate(rows);
     if (narrow_ && !hides) return multiply_unpacked(rows.size());
     if (!begun_) begin_sums();
@@ -109,34 +111,115 @@ class Backward : ScoreGradients<T, Mac> {
     stored_ = true;
   }
 
-  // P (where dropout keeps it) and dX of a tile, in the forms that products read: in place, or two rows at once, rounded once for both forms
-  // of dX.
+  // Panels that all rows of a strip see are differentiated while their sums are in registers, where nothing else is to be known for that.
+  void find_whole(Range rows) {
+    some_whole_ = false;
+    if (!kFinishesTiles || narrow_ || terms_.present() || keeping_.active() || std::max(sizes_.q_words, sizes_.v_words) > kDepthChunk) return;
+    if (sizeof(T) < sizeof(float) && block_.size() == seq_.kv_len) return;
+    const Range all = sight_.common(rows, seq_.kv_len);
+    const bool beyond = all.begin < block_.begin || all.end > block_.end;
+    for (std::int64_t i = 0; i < rows.size(); i += kStripRows) s_.whole[i / kStripRows] = {Base::hull(i).begin, Base::hull(i).begin};
+    for (std::int64_t i = 0; i + kStripRows <= rows.size(); i += kStripRows) {
+      Range common{0, block_.size()};
+      for (std::int64_t m = i; m < i + kStripRows; ++m)
+        common = s_.seen[m].holes || (!beyond && Base::at_hand(rows.begin + m)) ? Range{} : meet(common, s_.seen[m].columns);
+      const Range whole{round_up(common.begin, kPanel), common.end / kPanel * kPanel};
+      if (whole.empty()) continue;
+      s_.whole[i / kStripRows] = whole;
+      some_whole_ = true;
+    }
+  }
+
+  // S and dP; of whole panels P and dX.
+  void multiply(Range rows) {
+    if constexpr (kFinishesTiles)
+      if (some_whole_) return multiply_and_finish(rows);
+    Base::multiply(rows);
+  }
+
+  void multiply_and_finish(Range rows) requires(Mac::kDepth == 1) {
+    const Range columns{0, width()};
+    Base::multiply_scores(rows, columns);
+    exponentiate_whole(rows);
+    Base::multiply_values(rows, columns, [=, this](std::int64_t i, std::int64_t j, const Sums& dp) FUSEDATTN_ALWAYS {
+      const float* const delta = s_.delta + rows.begin + i;
+#pragma GCC unroll 16
+      for (int m = 0; m < kStripRows; ++m)
+#pragma GCC unroll 16
+        for (int n = 0; n < kPanelVectors; ++n)
+          store(d_scores(i + m) + j + n * kLanes, score_gradient(load(probabilities(i + m) + j + n * kLanes), dp[m][n], broadcast(delta[m])));
+    });
+  }
+
+  void exponentiate_whole(Range rows) {
+    const Timed timed(p_, Stage::softmax);
+    for (std::int64_t i = 0; i < rows.size(); ++i) Base::exponentiate(probabilities(i), s_.whole[i / kStripRows], Base::normalize(rows.begin + i));
+  }
+
+  void multiply_and_finish(Range rows) requires(Mac::kDepth > 1) {
+    for (std::int64_t panel = 0; panel < width(); panel += kPanel) {
+      Base::multiply_scores(rows, {panel, panel + kPanel}, [=, this](std::int64_t i, std::int64_t, Sums& s) FUSEDATTN_ALWAYS {
+#pragma GCC unroll 16
+        for (int m = 0; m < kStripRows; ++m) {
+          Base::normalize(rows.begin + i + m)(s[m]);
+#pragma GCC unroll 16
+          for (int n = 0; n < kPanelVectors; ++n) store(s_.panel + (i + m) * kPanel + n * kLanes, s[m][n]);
+        }
+      });
+      Base::multiply_values(rows, {panel, panel + kPanel}, [=, this](std::int64_t i, std::int64_t j, const Sums& dp) FUSEDATTN_ALWAYS {
+        const float *const delta = s_.delta + rows.begin + i, *const p = s_.panel + i * kPanel;
+#pragma GCC unroll 16
+        for (int m = 0; m < kStripRows; m += 2) {
+          const TwoRows to = two_rows(i + m);
+#pragma GCC unroll 16
+          for (int n = 0; n < kPanelVectors; ++n) {
+            const F32 even = load(p + m * kPanel + n * kLanes), odd = load(p + (m + 1) * kPanel + n * kLanes);
+            to.store_words(j + n * kLanes, even, odd, score_gradient(even, dp[m][n], broadcast(delta[m])), score_gradient(odd, dp[m + 1][n], broadcast(delta[m + 1])));
+          }
+        }
+      });
+    }
+  }
+
+  // Where P and dX of two rows become words; dX is rounded once for both forms.
+  struct TwoRows {
+    float *p_pairs, *ds_pairs, *ds_rows;
+    std::int64_t ld;
+    FUSEDATTN_INLINE void store_words(std::int64_t j, F32 p, F32 next_p, F32 ds, F32 next_ds) const {
+      store(p_pairs + j, Mac::pair(p, next_p));
+      store(ds_pairs + j, Mac::pair(ds, next_ds));
+      Mac::store_two_rows(ds_rows, ld, j, ds, next_ds);
+    }
+  };
+  FUSEDATTN_INLINE TwoRows two_rows(std::int64_t i) const {
+    const std::int64_t ld = sizes_.ld_scores;
+    return {s_.p_pairs + i / 2 * ld, s_.ds_pairs + i / 2 * ld, s_.ds_rows + i * ld, ld};
+  }
+
+  // P (where dropout keeps it) and dX of what is left of a tile, in the forms that products read: in place, or two rows at once.
   void differentiate(Range rows) {
     const std::int64_t ld = sizes_.ld_scores;
     const auto clear = [this](float* row, Range hull) {
       if (hull.size() < this->width()) hide_outside(row, {0, this->width()}, hull, zero());
     };
     if constexpr (Mac::kDepth == 1) {
-      Base::template differentiate<1>(rows, Base::Of::products, [&]<class Keep>(std::int64_t i, const RowGradient<Keep>& gradient) {
+      Base::template differentiate<1>(rows, Base::Of::products, [&]<class Keep>(std::int64_t i, const RowGradient<Keep>& gradient) FUSEDATTN_ALWAYS {
         const Range hull = this->hull(i);
         float *const p = s_.p_pairs + i * ld, *const ds = s_.ds_pairs + i * ld;
         clear(p, hull), clear(ds, hull);
-        for (std::int64_t j = hull.begin; j < hull.end; j += kLanes) {
-          store(ds + j, gradient.d_score(j));
-          if constexpr (!std::is_same_v<Keep, KeepAll>) store(p + j, gradient.probability(j));
-        }
+        for (const Range part : Base::rest(i))
+          for (std::int64_t j = part.begin; j < part.end; j += kLanes) {
+            store(ds + j, gradient.d_score(j));
+            if constexpr (!std::is_same_v<Keep, KeepAll>) store(p + j, gradient.probability(j));
+          }
       });
     } else {
-      Base::template differentiate<2>(rows, Base::Of::products, [&](std::int64_t i, const auto& above, const auto& below) {
-        const Range hull = this->hull(i);
-        float *const p = s_.p_pairs + i / 2 * ld, *const ds = s_.ds_pairs + i / 2 * ld;
-        clear(p, hull), clear(ds, hull);
-        for (std::int64_t j = hull.begin; j < hull.end; j += kLanes) {
-          const F32 even = above.d_score(j), odd = below.d_score(j);
-          store(p + j, Mac::pair(above.probability(j), below.probability(j)));
-          store(ds + j, Mac::pair(even, odd));
-          Mac::store_two_rows(s_.ds_rows + i * ld, ld, j, even, odd);
-        }
+      Base::template differentiate<2>(rows, Base::Of::products, [&](std::int64_t i, const auto& above, const auto& below) FUSEDATTN_ALWAYS {
+        const TwoRows to = two_rows(i);
+        clear(to.p_pairs, this->hull(i)), clear(to.ds_pairs, this->hull(i));
+        for (const Range part : Base::rest(i))
+          for (std::int64_t j = part.begin; j < part.end; j += kLanes)
+            to.store_words(j, above.probability(j), below.probability(j), above.d_score(j), below.d_score(j));
       });
     }
   }

@@ -5,12 +5,13 @@ struct BackwardScratch {
   float *q, *q_pairs, *d_out, *d_out_pairs;         // left- and right-hand sides of a tile of rows
   float *probabilities, *d_scores;                  // S and dP, then P and dS, or only P where words are pairs
   float *p_pairs, *ds_pairs, *ds_rows;              // what products read of them
+  float* panel;                                     // P of a whole panel of columns, where words are pairs
   float *row_max, *log_sum, *delta, *mass;          // of all rows
   float *distances, *cap_slopes;                    // of rows and columns; of one row's soft cap, null without
   std::uint16_t* words;                             // of two rows
   bool* dq_begun;                                   // of strips of all rows: whether dq has a sum of theirs
   Seen* seen;
-  Range *hulls, *column_hulls;                      // of strips of rows; of strips of columns, in rows
+  Range *hulls, *whole, *column_hulls;              // of strips of rows, and panels that all of them see; of strips of columns, in rows
 };
 
 template <class Mac>
@@ -57,6 +58,7 @@ struct BackwardSizes {
       s.p_pairs = arena.take<float>(words<Mac>(tile.rows) * ld_scores);
       s.ds_pairs = arena.take<float>(words<Mac>(tile.rows) * ld_scores);
       s.ds_rows = arena.take<float>(tile.rows * ld_scores);
+      s.panel = arena.take<float>(tile.rows * kPanel);
     }
     s.row_max = arena.take<float>(q_len);
     s.log_sum = arena.take<float>(q_len);
@@ -68,6 +70,7 @@ struct BackwardSizes {
     s.dq_begun = arena.take<bool>(q_len / kStripRows + 1);
     s.seen = arena.take<Seen>(tile.rows);
     s.hulls = arena.take<Range>(tile.rows / kStripRows + 1);
+    s.whole = arena.take<Range>(tile.rows / kStripRows + 1);
     s.column_hulls = arena.take<Range>(tile.cols / kStripRows + 1);
     return s;
   }

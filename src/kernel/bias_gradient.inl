@@ -23,6 +23,7 @@ class BiasGradientOfHead : ScoreGradients<T, Mac> {
     for (std::int64_t i = visible.begin; i < visible.end; i += sizes_.tile.rows) {
       const Range tile{i, std::min(i + sizes_.tile.rows, visible.end)};
       if (!Base::look_at(tile).any) continue;
+      Base::pack(tile);
       Base::multiply(tile);
       Base::template differentiate<1>(tile, Base::Of::sums, [&](std::int64_t i, const auto& gradient) {
         const Range hull = Base::hull(i);

@@ -43,7 +43,7 @@ class Forward {
     for (std::int64_t part = 1; part < item_.parts; ++part) {
       const ForwardSums other = sums_of(part);
       for (std::int64_t line = 0; line < sizes_.lines; ++line)
-        if (other.begun[line / kStripRows]) add(other, line);
+        if (other.begun[line / kStripRows]) sums_.add(other, line, scaling_.exponent);
       for (std::int64_t strip = 0; strip < sizes_.strips(); ++strip) sums_.begun[strip] |= other.begun[strip];
     }
     finish();
@@ -68,6 +68,7 @@ class Forward {
     if (narrow_) std::fill(s_.q + sizes_.lines * sizes_.ld_q, s_.q + kNarrowLines * sizes_.ld_q, 0.0f);
     std::fill(sums_.begun, sums_.begun + sizes_.strips(), false);
     std::fill(sums_.row_max, sums_.row_max + sizes_.lines, -kInfinity);
+    std::fill(sums_.reference, sums_.reference + sizes_.lines, -kInfinity);
     std::fill(sums_.row_sum, sums_.row_sum + sizes_.lines, 0.0f);
   }
 
@@ -82,6 +83,7 @@ class Forward {
   void tile(Range lines) {
     const auto [any, hides] = look(p_, seq_, sight_, item_.b, lines_, lines, block_, s_.seen, s_.hulls);
     if (!any) return;
+    if constexpr (kFinishesTiles) find_finished(lines, hides);
     if (narrow_)
       multiply_unpacked_keys(lines);
     else
@@ -124,50 +126,98 @@ class Forward {
     cleaned_ = clean;
   }
 
-  // S = Q K^T
+  // Strips that have a reference finish the panels at the beginning of their hull, as far as all of their rows see them.
+  void find_finished(Range lines, bool hides) {
+    some_finished_ = false;
+    if (block_.begin == item_.cols.begin || narrow_ || terms_.present() || keeping_.active() || sizes_.q_words > kDepthChunk) return;
+    for (std::int64_t i = 0; i < lines.size(); i += kStripRows) {
+      Range& finished = s_.finished[i / kStripRows];
+      const std::int64_t begin = whole_vectors(s_.hulls[i / kStripRows]).begin;
+      finished = {begin, begin};
+      if (i + kStripRows > lines.size() || !begun(lines.begin + i)) continue;
+      const Range common = hides ? seen_by_all(s_.seen + i, kStripRows) : Range{0, block_.size()};
+      if (common.begin > begin || common.end < begin + kPanel) continue;
+      finished.end = common.end / kPanel * kPanel;
+      some_finished_ = true;
+      for (std::int64_t m = i; m < i + kStripRows; ++m) s_.running.start(m, sums_.row_max[lines.begin + m]);
+    }
+  }
+
+  // S = Q K^T, and of finished panels P.
   void multiply_keys(Range lines) {
     if (!keys_packed_) pack_keys();
     const Timed timed(p_, Stage::scores);
-    inner_products<Mac>(s_.q + lines.begin * sizes_.ld_q, sizes_.ld_q, s_.keys, sizes_.q_words, lines.size(), s_.hulls,
-                        s_.scores, sizes_.ld_scores());
+    const auto multiply = [&](const auto&... finish) {
+      inner_products<Mac>(s_.q + lines.begin * sizes_.ld_q, sizes_.ld_q, s_.keys, sizes_.q_words, lines.size(), {0, block_.size()}, s_.hulls, s_.scores,
+                          sizes_.ld_scores(), finish...);
+    };
+    if constexpr (kFinishesTiles)
+      if (some_finished_)
+        return multiply(s_.finished, FinishScores<Mac>{s_.scores, sizes_.ld_scores(), sums_.reference + lines.begin, scaling_.exponent, s_.running});
+    multiply();
+  }
+
+  // Where a reference has risen, scores of finished panels are wanted after all.
+  void unfinish_raised(Range lines) {
+    for (std::int64_t i = 0; i + kStripRows <= lines.size(); i += kStripRows) {
+      Range& finished = s_.finished[i / kStripRows];
+      if (std::count(s_.shrink + i, s_.shrink + i + kStripRows, 1.0f) == kStripRows) continue;
+      for (std::int64_t j = finished.begin; j < finished.end; j += kPanel)
+        kTiles<Mac, false>.of[kStripRows - 1][kPanelVectors - 1](s_.q + (lines.begin + i) * sizes_.ld_q, sizes_.ld_q, s_.keys + j / kPanel * sizes_.key_panel(),
+                                                                 kPanel, scores(i) + j, sizes_.ld_scores(), sizes_.q_words, false);
+      finished.end = finished.begin;
+    }
   }
 
   // P in place of S; what was accumulated before shrinks.
   void softmax(Range lines) {
     const Timed timed(p_, Stage::softmax);
-    for_rows(lines, [this](std::int64_t i, std::int64_t line, Range hull) { s_.tops[i] = hull.empty() ? sums_.row_max[line] : top_of(i, line, hull); });
-    raise_maxima(s_.tops, lines.size(), scaling_.exponent, sums_.row_max + lines.begin, sums_.row_sum + lines.begin, s_.shrink);
-    for_rows(lines, [this](std::int64_t i, std::int64_t line, Range hull) {
-      if (hull.empty()) return;
-      sums_.row_sum[line] += probabilities(i, line, hull);
+    for_rows(lines, [this](std::int64_t i, std::int64_t line, const Strip& strip) { s_.tops[i] = strip.hull.empty() ? sums_.row_max[line] : top_of(i, line, strip); });
+    raise_references(s_.tops, lines.size(), scaling_.exponent, sums_.row_max + lines.begin, sums_.reference + lines.begin, sums_.row_sum + lines.begin, s_.shrink);
+    if (some_finished_) unfinish_raised(lines);
+    for_rows(lines, [this](std::int64_t i, std::int64_t line, const Strip& strip) {
+      if (strip.hull.empty()) return;
+      sums_.row_sum[line] += probabilities(i, line, strip);
       if (s_.shrink[i] != 1.0f && begun(line)) multiply_row(sums_.out + line * sizes_.ld_out, round_up(p_.dim_v, kLanes), s_.shrink[i]);
     });
   }
 
-  // Every row of a tile, its line, and the hull of its strip in whole vectors.
+  // What a strip sees, in whole vectors, and what of it is not finished.
+  struct Strip {
+    Range hull, rest;
+    bool finished() const { return kFinishesTiles && rest.begin > hull.begin; }
+  };
+
+  // Every row of a tile, its line, and its strip.
   template <class Act>
   FUSEDATTN_INLINE void for_rows(Range lines, const Act& act) {
-    for (std::int64_t strip = 0; strip < lines.size(); strip += kStripRows) {
-      const Range hull = whole_vectors(s_.hulls[strip / kStripRows]);
-      for (std::int64_t i = strip; i < std::min(strip + kStripRows, lines.size()); ++i) act(i, lines.begin + i, hull);
+    for (std::int64_t first = 0; first < lines.size(); first += kStripRows) {
+      const Range hull = whole_vectors(s_.hulls[first / kStripRows]);
+      const Strip strip{hull, {some_finished_ ? s_.finished[first / kStripRows].end : hull.begin, hull.end}};
+      for (std::int64_t i = first; i < std::min(first + kStripRows, lines.size()); ++i) act(i, lines.begin + i, strip);
     }
   }
 
   // The largest score of a row so far, after everything is added to its scores and what it does not see is hidden.
-  FUSEDATTN_INLINE float top_of(std::int64_t i, std::int64_t line, Range hull) {
-    const Range seen = seen_inside(s_.seen[i], hull);
+  FUSEDATTN_INLINE float top_of(std::int64_t i, std::int64_t line, const Strip& strip) {
+    const float so_far = strip.finished() ? s_.running.top(i) : sums_.row_max[line];
+    if (strip.rest.empty()) return so_far;
+    const Range seen = seen_inside(s_.seen[i], strip.hull);
     if (terms_.present()) terms_.add(scores(i), lines_.head(line), lines_.row(line), seen);
     if (s_.seen[i].holes) hide_holes(scores(i), bytes_of_line(line), p_.mask.bytes.nonzero_hides, seen, -kInfinity);
-    hide_outside(scores(i), hull, seen, broadcast(-kInfinity));
-    return largest_score(scores(i), hull, sums_.row_max[line]);
+    hide_outside(scores(i), strip.rest, strip.finished() ? Range{strip.rest.begin, seen.end} : seen, broadcast(-kInfinity));
+    return largest_score(scores(i), strip.rest, so_far);
   }
 
-  FUSEDATTN_INLINE float probabilities(std::int64_t i, std::int64_t line, Range hull) {
+  FUSEDATTN_INLINE float probabilities(std::int64_t i, std::int64_t line, const Strip& strip) {
+    F32 before[2] = {zero(), zero()};
+    if (strip.finished()) s_.running.load_sums(i, before);
+    if (strip.rest.empty()) return sum(add(before[0], before[1]));
     const auto exponentiate = [&](const auto& keep) {
-      return scaling_.exponent == 1.0f ? exponentiate_row<Mac, false>(scores(i), hull, sums_.row_max[line], 1.0f, keep)
-                                       : exponentiate_row<Mac, true>(scores(i), hull, sums_.row_max[line], scaling_.exponent, keep);
+      return scaling_.exponent == 1.0f ? exponentiate_row<Mac, false>(scores(i), strip.rest, sums_.reference[line], 1.0f, keep, before)
+                                       : exponentiate_row<Mac, true>(scores(i), strip.rest, sums_.reference[line], scaling_.exponent, keep, before);
     };
-    return keeping_.active() ? exponentiate(kept(line, seen_inside(s_.seen[i], hull))) : exponentiate(KeepAll{});
+    return keeping_.active() ? exponentiate(kept(line, seen_inside(s_.seen[i], strip.hull))) : exponentiate(KeepAll{});
   }
 
   bool& begun(std::int64_t line) { return sums_.begun[line / kStripRows]; }
@@ -199,33 +249,9 @@ class Forward {
     }
   }
 
-  // The sink is one more score of the row, in natural units. Returns by how much what was accumulated shrinks.
-  static float add_sink(float sink, float& row_max, float& row_sum) {
-    if (sink == -kInfinity) return 1.0f;
-    const float new_max = row_sum == 0.0f ? sink : std::max(row_max, sink);
-    const float shrink = row_sum == 0.0f ? 0.0f : std::exp(row_max - new_max);
-    row_max = new_max, row_sum = row_sum * shrink + std::exp(sink - new_max);
-    return shrink;
-  }
-
   ForwardSums sums_of(std::int64_t part) const {
     Arena arena(parts_.data + parts_.stride * static_cast<std::size_t>(item_.first_part + part));
     return sizes_.lay_sums(arena);
-  }
-
-  // What another part has summed for a line; see merge().
-  void add(const ForwardSums& other, std::int64_t line) {
-    float &row_max = sums_.row_max[line], &row_sum = sums_.row_sum[line];
-    const float reference = reference_of(std::max(row_max, other.row_max[line]));
-    const float own = exp2((row_max - reference) * scaling_.exponent), others = exp2((other.row_max[line] - reference) * scaling_.exponent);
-    row_max = std::max(row_max, other.row_max[line]);
-    row_sum = row_sum * own + other.row_sum[line] * others;
-    float* const to = sums_.out + line * sizes_.ld_out;
-    const float* const from = other.out + line * sizes_.ld_out;
-    for (std::int64_t d = 0; d < round_up(p_.dim_v, kLanes); d += kLanes) {
-      const F32 x = mul(load(from + d), broadcast(others));
-      store(to + d, begun(line) ? fma(load(to + d), broadcast(own), x) : x);
-    }
   }
 
   void finish() {
@@ -237,8 +263,9 @@ class Forward {
   // out = O / sum and the statistics; a line that saw nothing gets 0, the lowest and the largest float. Inlined always: left to itself GCC
   // stops where other kernels have used up what a file may grow, which costs 34 instructions a line.
   FUSEDATTN_INLINE void finish(std::int64_t line, std::int64_t head, std::int64_t row) {
+    const float to_top = sums_.row_max[line] == sums_.reference[line] ? 1.0f : sums_.to_top(line, scaling_.exponent);
     float row_max = sums_.row_max[line] * scaling_.unit, row_sum = sums_.row_sum[line];
-    const float shrink = p_.sink != nullptr && seq_.kv_len > 0 ? add_sink(p_.sink[head], row_max, row_sum) : 1.0f;
+    const float shrink = p_.sink != nullptr && seq_.kv_len > 0 ? to_top * add_sink(p_.sink[head], row_max, row_sum) : to_top;
     const bool nothing = row_sum == 0.0f;
     T* to = reinterpret_cast<T*>(row_of(p_, p_.out, item_.b, head, seq_.q_begin + row));
     if (begun(line))
@@ -267,5 +294,6 @@ class Forward {
   ForwardSums sums_;
   Range block_;
   const T *k_ = nullptr, *v_ = nullptr;
+  bool some_finished_ = false;  // of the tile: whether any strip has finished panels
   bool keys_packed_ = false, values_packed_ = false, finite_ = true, cleaned_ = false;
 };

@@ -1,17 +1,41 @@
-// What the lines of an item have summed so far.
+// What the lines of an item have summed so far, with exponentials over a reference of each line.
 struct ForwardSums {
-  float *out, *row_max, *row_sum;
+  float *out, *row_max, *row_sum, *reference;
   bool* begun;  // of every strip of lines: whether out holds anything yet
+  std::int64_t ld_out;
+
+  // Makes the sum of a line one over its largest score, whose exponential is 1 of it. Returns by how much what was accumulated shrinks.
+  [[gnu::noinline]] float to_top(std::int64_t line, float exponent) const {
+    const float shrink = exp2((reference[line] - row_max[line]) * exponent);
+    row_sum[line] = std::max(row_sum[line] * shrink, 1.0f);
+    return shrink;
+  }
+
+  // What others have summed of a line.
+  void add(const ForwardSums& other, std::int64_t line, float exponent) {
+    const float top = std::max(reference[line], other.reference[line]), finite = reference_of(top);
+    const float own = exp2((reference[line] - finite) * exponent), others = exp2((other.reference[line] - finite) * exponent);
+    reference[line] = top;
+    row_max[line] = std::max(row_max[line], other.row_max[line]);
+    row_sum[line] = row_sum[line] * own + other.row_sum[line] * others;
+    float* const to = out + line * ld_out;
+    const float* const from = other.out + line * ld_out;
+    for (std::int64_t d = 0; d < ld_out; d += kLanes) {
+      const F32 x = mul(load(from + d), broadcast(others));
+      store(to + d, begun[line / kStripRows] ? fma(load(to + d), broadcast(own), x) : x);
+    }
+  }
 };
 
 // What the forward of an item keeps besides: sizes of tile and panels, and the pieces of scratch.
 struct ForwardScratch {
   float *q, *keys, *values, *scores;
   float *tops, *shrink;  // of a tile's rows: the largest scores now, and by how much what was accumulated shrinks
+  Running running;       // of what was finished in registers
   float* distances;
   std::uint16_t* words;
   Seen* seen;
-  Range* hulls;
+  Range *hulls, *finished;  // of strips of rows: what they see, and the panels at its beginning that were finished in registers
 };
 
 template <class Mac>
@@ -38,7 +62,9 @@ struct ForwardSizes {
     s.out = arena.take<float>(lines * ld_out);
     s.row_max = arena.take<float>(lines);
     s.row_sum = arena.take<float>(lines);
+    s.reference = arena.take<float>(lines);
     s.begun = arena.take<bool>(strips());
+    s.ld_out = ld_out;
     return s;
   }
 
@@ -50,10 +76,12 @@ struct ForwardSizes {
     s.scores = arena.take<float>(tile.rows * ld_scores());
     s.tops = arena.take<float>(tile.rows + kLanes);
     s.shrink = arena.take<float>(tile.rows + kLanes);
+    s.running = {arena.take<float>(tile.rows * kLanes), arena.take<float>(tile.rows * 2 * kLanes)};
     s.distances = arena.take<float>(has_distances ? ScoreTerms::distances(lines, tile.cols) : 0);
     s.words = arena.take<std::uint16_t>(drops ? Keeping::room(tile.cols) : 0);
     s.seen = arena.take<Seen>(tile.rows);
     s.hulls = arena.take<Range>(tile.rows / kStripRows + 1);
+    s.finished = arena.take<Range>(tile.rows / kStripRows + 1);
     return s;
   }
 };

@@ -23,6 +23,8 @@ struct Fma {
   static float of_pairs(const float* pairs, std::int64_t ld, std::int64_t i, std::int64_t j) { return pairs[i * ld + j]; }
 };
 
+constexpr std::int64_t kPanel = kPanelVectors * kLanes;
+
 // One step of depth; the lane's kStepsAtOnce of them stand between two branches.
 template <class Mac, int kRows, int kVectors, bool kColumns>
 FUSEDATTN_INLINE void multiply_step(const float*& a, std::int64_t lda, const float*& b, std::int64_t ldb,
@@ -42,10 +44,9 @@ FUSEDATTN_INLINE void multiply_step(const float*& a, std::int64_t lda, const flo
   __asm__ volatile("" : "+r"(a), "+r"(b) : : "memory");
 }
 
+// The sums of a tile, in registers.
 template <class Mac, int kRows, int kVectors, bool kColumns>
-void multiply_tile(const float* a, std::int64_t lda, const float* b, std::int64_t ldb, float* c, std::int64_t ldc,
-                   std::int64_t depth, bool accumulate) {
-  F32 acc[kRows][kVectors];
+FUSEDATTN_INLINE void multiply(const float* a, std::int64_t lda, const float* b, std::int64_t ldb, std::int64_t depth, F32 (&acc)[kRows][kVectors]) {
 #pragma GCC unroll 16
   for (int m = 0; m < kRows; ++m)
 #pragma GCC unroll 16
@@ -55,6 +56,13 @@ void multiply_tile(const float* a, std::int64_t lda, const float* b, std::int64_
 #pragma GCC unroll 8
     for (int step = 0; step < kStepsAtOnce; ++step) multiply_step<Mac, kRows, kVectors, kColumns>(a, lda, b, ldb, acc);
   for (; k > 0; --k) multiply_step<Mac, kRows, kVectors, kColumns>(a, lda, b, ldb, acc);
+}
+
+template <class Mac, int kRows, int kVectors, bool kColumns>
+void multiply_tile(const float* a, std::int64_t lda, const float* b, std::int64_t ldb, float* c, std::int64_t ldc,
+                   std::int64_t depth, bool accumulate) {
+  F32 acc[kRows][kVectors];
+  multiply<Mac, kRows, kVectors, kColumns>(a, lda, b, ldb, depth, acc);
 #pragma GCC unroll 16
   for (int m = 0; m < kRows; ++m)
 #pragma GCC unroll 16
@@ -62,6 +70,14 @@ void multiply_tile(const float* a, std::int64_t lda, const float* b, std::int64_
       float* at = c + m * ldc + n * kLanes;
       store(at, accumulate ? add(load(at), acc[m][n]) : acc[m][n]);
     }
+}
+
+// A whole tile, whose sums finish(i, j, sums) takes from the registers.
+template <class Mac, class Finish>
+void multiply_whole_tile(const float* a, std::int64_t lda, const float* b, std::int64_t depth, std::int64_t i, std::int64_t j, const Finish& finish) {
+  F32 acc[kStripRows][kPanelVectors];
+  multiply<Mac, kStripRows, kPanelVectors, false>(a, lda, b, kPanel, depth, acc);
+  finish(i, j, acc);
 }
 
 using MultiplyTile = void (*)(const float* a, std::int64_t lda, const float* b, std::int64_t ldb, float* c,
@@ -85,8 +101,6 @@ struct Tiles {
 
 template <class Mac, bool kColumns>
 constexpr Tiles<Mac, kColumns> kTiles{};
-
-constexpr std::int64_t kPanel = kPanelVectors * kLanes;
 
 constexpr std::int64_t round_up(std::int64_t n, std::int64_t unit) { return (n + unit - 1) / unit * unit; }
 

@@ -1,6 +1,7 @@
 // Every standard header that kernels use, included as baseline code before a lane's target region opens.
 #pragma once
 #include <algorithm>
+#include <array>
 #include <cfloat>
 #include <cmath>
 #include <cstddef>
@@ -14,4 +15,5 @@
 #include "plan/arena.h"
 #include "problem/problem.h"
 
-#define FUSEDATTN_INLINE inline __attribute__((always_inline))
+#define FUSEDATTN_ALWAYS __attribute__((always_inline))  // of a lambda
+#define FUSEDATTN_INLINE inline FUSEDATTN_ALWAYS

@@ -1,16 +1,26 @@
 // Products of tiles, strip by strip, each strip only inside the hull of what its rows see.
 constexpr std::int64_t kDepthChunk = 256;  // words of depth in one pass: a panel then fits the first-level cache
 
-// C = A B^T for a tile: packed panels of columns against the strips of rows that see one of them.
-template <class Mac>
-void inner_products(const float* a, std::int64_t lda, const float* panels, std::int64_t depth, std::int64_t rows,
-                    const Range* hulls, float* c, std::int64_t ldc) {
+using Sums = F32[kStripRows][kPanelVectors];
+struct NoFinish {};
+
+// C = A B^T for a tile: packed panels of some columns against the strips of rows that see one of them. Panels of `whole` are not stored:
+// finish(i, j, sums) gets those of rows i and columns j on.
+template <class Mac, class Finish = NoFinish>
+void inner_products(const float* a, std::int64_t lda, const float* panels, std::int64_t depth, std::int64_t rows, Range columns,
+                    const Range* hulls, float* c, std::int64_t ldc, const Range* whole = nullptr, const Finish& finish = {}) {
   const std::int64_t strips = (rows + kStripRows - 1) / kStripRows;
   std::int64_t last = 0;
   for (std::int64_t t = 0; t < strips; ++t) last = std::max(last, hulls[t].end);
   for (std::int64_t w = 0; w < depth; w += kDepthChunk)
-    for (std::int64_t j = 0; j < last; j += kPanel)
+    for (std::int64_t j = columns.begin; j < std::min(last, columns.end); j += kPanel)
       for (std::int64_t t = 0; t < strips; ++t) {
+        if constexpr (!std::is_same_v<Finish, NoFinish>)
+          if (whole[t].begin <= j && j < whole[t].end) {
+            const std::int64_t i = t * kStripRows;
+            multiply_whole_tile<Mac>(a + i * lda, lda, panels + j / kPanel * depth * kPanel, depth, i, j, finish);
+            continue;
+          }
         if (j + kPanel <= hulls[t].begin || j >= hulls[t].end) continue;
         const std::int64_t i = t * kStripRows, vectors = (std::min(kPanel, hulls[t].end - j) + kLanes - 1) / kLanes;
         kTiles<Mac, false>.of[std::min<std::int64_t>(kStripRows, rows - i) - 1][vectors - 1](

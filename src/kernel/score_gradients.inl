@@ -8,6 +8,21 @@
 //
 // Probabilities come from the saved statistics, so nothing S x S is kept.
 
+FUSEDATTN_INLINE F32 score_gradient(F32 p, F32 dp, F32 delta) { return mul(p, sub(dp, delta)); }
+
+// The probabilities P of a row from its scores: at most 1 / sum, whatever the rounding of max and of the products; with statistics of other
+// scores, whatever it comes to.
+template <class Mac>
+struct Normalize {
+  float row_max, exponent, shift, most;
+  template <int kVectors>
+  FUSEDATTN_INLINE void operator()(F32 (&x)[kVectors]) const {
+#pragma GCC unroll 16
+    for (int n = 0; n < kVectors; ++n) x[n] = min(broadcast(most), fma(sub(x[n], broadcast(row_max)), broadcast(exponent), broadcast(shift)));
+    exp2_for_words<Mac>(x);
+  }
+};
+
 // The probabilities P of a row, of which dropout keeps some, and the gradients dP of those that it keeps, to be read once: at every vector
 // of the hull of its strip.
 template <class Keep>
@@ -16,7 +31,7 @@ struct RowGradient {
   F32 delta;
   Keep keep;
   FUSEDATTN_INLINE F32 probability(std::int64_t j) const { return keep(load(p + j), j); }
-  FUSEDATTN_INLINE F32 d_score(std::int64_t j) const { return mul(load(p + j), sub(load(dp + j), delta)); }
+  FUSEDATTN_INLINE F32 d_score(std::int64_t j) const { return score_gradient(load(p + j), load(dp + j), delta); }
 };
 
 template <class T, class Mac>
@@ -89,67 +104,12 @@ class ScoreGradients {
   }
 
   // What each row sees of the block.
-  Looked look_at(Range rows) { return look(p_, seq_, sight_, b_, Lines{head_, rows}, {0, rows.size()}, block_, s_.seen, s_.hulls); }
-
-  // S and dP of a tile. False if a query or an output gradient is not finite.
-  bool multiply(Range rows) {
-    const bool rows_finite = pack_tile_rows(rows);
-    multiply_packed(rows);
-    return rows_finite;
+  Looked look_at(Range rows) {
+    return look(p_, seq_, sight_, b_, Lines{head_, rows}, {0, rows.size()}, block_, s_.seen, s_.hulls);
   }
 
-  // Calls visit(i, gradients...) with the gradients of rows i, i + 1, ... of the tile, so many at once; beyond the last row they are 0.
-  enum class Of { sums, products };  // x, to which a bias is added, or s, the product
-  template <int kAtOnce, class Visit>
-  void differentiate(Range rows, Of of, const Visit& visit) {
-    static_assert(kAtOnce == 1 || kAtOnce == 2);
-    const Timed timed(p_, Stage::softmax);
-    terms_.enter(rows, block_, s_.distances);
-    const auto each = [&](const auto& of_row) {
-      for (std::int64_t i = 0; i < rows.size(); i += kAtOnce) {
-        const auto first = of_row(i);
-        if constexpr (kAtOnce == 1)
-          visit(i, first);
-        else
-          visit(i, first, i + 1 < rows.size() ? of_row(i + 1) : no_row(i + 1, first.keep));
-      }
-    };
-    if (keeping_.active())
-      each([&](std::int64_t i) { return differentiate_row(i, rows.begin + i, of, kept(i, rows.begin + i)); });
-    else
-      each([&](std::int64_t i) { return differentiate_row(i, rows.begin + i, of, KeepAll{}); });
-  }
-
-  // The columns of the hull of a row's strip, in whole vectors: what gradients of rows are about. Outside everything is 0.
-  Range hull(std::int64_t i) const { return whole_vectors(s_.hulls[i / kStripRows]); }
-
-  const Problem& p_;
-  const std::int64_t b_, head_;
-  const Sequence seq_;
-  const bool narrow_;
-  const Sight sight_;
-  const Scaling scaling_;
-  ScoreTerms terms_;
-  const Keeping keeping_;
-  const BackwardSizes<Mac> sizes_;
-  BackwardScratch s_;
-  Range block_;
-  const T *k_ = nullptr, *v_ = nullptr;
-
- private:
-  // S = Q K^T and dP = dO V^T
-  void multiply_packed(Range rows) {
-    const Timed timed(p_, Stage::scores);
-    if (narrow_) {
-      narrow_inner_products<Mac>(s_.q, sizes_.ld_q, key_rows(), rows.size(), s_.probabilities, sizes_.ld_scores);
-      narrow_inner_products<Mac>(s_.d_out, sizes_.ld_v, Rows<T>{v_, p_.v.row_stride, block_.size(), p_.dim_v}, rows.size(), s_.d_scores, sizes_.ld_scores);
-      return;
-    }
-    inner_products<Mac>(s_.q, sizes_.ld_q, s_.keys, sizes_.q_words, rows.size(), s_.hulls, s_.probabilities, sizes_.ld_scores);
-    inner_products<Mac>(s_.d_out, sizes_.ld_v, s_.values, sizes_.v_words, rows.size(), s_.hulls, s_.d_scores, sizes_.ld_scores);
-  }
-
-  bool pack_tile_rows(Range rows) {
+  // The rows of a tile; false if a query or an output gradient is not finite.
+  bool pack(Range rows) {
     const Timed timed(p_, Stage::pack);
     const T* q = at(p_.q, head_, seq_.q_begin + rows.begin);
     const T* d_out = at(p_.d_out, head_, seq_.q_begin + rows.begin);
@@ -167,13 +127,108 @@ class ScoreGradients {
     return finite;
   }
 
+  // S = Q K^T and dP = dO V^T of a packed tile.
+  void multiply(Range rows) {
+    if (!narrow_) return multiply_scores(rows, {0, width()}), multiply_values(rows, {0, width()});
+    const Timed timed(p_, Stage::scores);
+    narrow_inner_products<Mac>(s_.q, sizes_.ld_q, key_rows(), rows.size(), s_.probabilities, sizes_.ld_scores);
+    narrow_inner_products<Mac>(s_.d_out, sizes_.ld_v, Rows<T>{v_, p_.v.row_stride, block_.size(), p_.dim_v}, rows.size(), s_.d_scores, sizes_.ld_scores);
+  }
+
+  // Of some columns. Panels of `whole` are not stored, finish(i, j, sums) gets them.
+  template <class Finish = NoFinish>
+  void multiply_scores(Range rows, Range columns, const Finish& finish = {}) {
+    const Timed timed(p_, Stage::scores);
+    inner_products<Mac>(s_.q, sizes_.ld_q, s_.keys, sizes_.q_words, rows.size(), columns, s_.hulls, s_.probabilities, sizes_.ld_scores, s_.whole, finish);
+  }
+  template <class Finish = NoFinish>
+  void multiply_values(Range rows, Range columns, const Finish& finish = {}) {
+    const Timed timed(p_, Stage::scores);
+    inner_products<Mac>(s_.d_out, sizes_.ld_v, s_.values, sizes_.v_words, rows.size(), columns, s_.hulls, s_.d_scores, sizes_.ld_scores, s_.whole, finish);
+  }
+
+  // Calls visit(i, gradients...) with the gradients of rows i, i + 1, ... of the tile, so many at once; beyond the last row they are 0.
+  enum class Of { sums, products };  // x, to which a bias is added, or s, the product
+  template <int kAtOnce, class Visit>
+  void differentiate(Range rows, Of of, const Visit& visit) {
+    static_assert(kAtOnce == 1 || kAtOnce == 2);
+    const Timed timed(p_, Stage::softmax);
+    terms_.enter(rows, block_, s_.distances);
+    const auto each = [&](const auto& of_row) {
+      for (std::int64_t i = 0; i < rows.size(); i += kAtOnce) {
+        if (some_whole_ && s_.whole[i / kStripRows].size() == width()) continue;
+        const auto first = of_row(i);
+        if constexpr (kAtOnce == 1)
+          visit(i, first);
+        else
+          visit(i, first, i + 1 < rows.size() ? of_row(i + 1) : no_row(i + 1, first.keep));
+      }
+    };
+    if (keeping_.active())
+      each([&](std::int64_t i) { return differentiate_row(i, rows.begin + i, of, kept(i, rows.begin + i)); });
+    else
+      each([&](std::int64_t i) { return differentiate_row(i, rows.begin + i, of, KeepAll{}); });
+  }
+
+  // The columns of the hull of a row's strip, in whole vectors: what gradients of rows are about. Outside everything is 0.
+  Range hull(std::int64_t i) const { return whole_vectors(s_.hulls[i / kStripRows]); }
+  // What is left of it beside whole panels.
+  auto rest(std::int64_t i) const {
+    const Range hull = this->hull(i);
+    if constexpr (kFinishesTiles) {
+      const Range whole = some_whole_ ? s_.whole[i / kStripRows] : Range{hull.begin, hull.begin};
+      return std::array{Range{hull.begin, whole.begin}, Range{whole.end, hull.end}};
+    } else {
+      return std::array{hull};
+    }
+  }
+
+  Normalize<Mac> normalize(std::int64_t row) const {
+    const float shift = -s_.log_sum[row];
+    return {s_.row_max[row], scaling_.exponent, shift, p_.foreign_stats ? kMostExponent : shift};
+  }
+
+  static void exponentiate(float* p, Range columns, const Normalize<Mac> normalize) {
+    for (std::int64_t j = columns.begin; j < columns.end; j += kPanel) {
+      F32 x[kPanelVectors];
+#pragma GCC unroll 16
+      for (int n = 0; n < kPanelVectors; ++n) x[n] = load(p + j + n * kLanes);
+      normalize(x);
+#pragma GCC unroll 16
+      for (int n = 0; n < kPanelVectors; ++n) store(p + j + n * kLanes, x[n]);
+    }
+  }
+
+  // Whether delta of a row can be found from all its P and dP; see delta_of().
+  bool at_hand(std::int64_t row) const {
+    if constexpr (sizeof(T) == sizeof(float)) return false;
+    const Range columns = sight_.columns({row, row + 1}, seq_.kv_len);
+    return columns.begin >= block_.begin && columns.end <= block_.end;
+  }
+
+  const Problem& p_;
+  const std::int64_t b_, head_;
+  const Sequence seq_;
+  const bool narrow_;
+  const Sight sight_;
+  const Scaling scaling_;
+  ScoreTerms terms_;
+  const Keeping keeping_;
+  const BackwardSizes<Mac> sizes_;
+  BackwardScratch s_;
+  Range block_;
+  bool some_whole_ = false;  // of the tile: whether any strip has whole panels
+  const T *k_ = nullptr, *v_ = nullptr;
+
+ private:
   // What is hidden becomes 0 before anything is summed: until then it may hold anything, NaN included.
   template <class Keep>
   FUSEDATTN_INLINE RowGradient<Keep> differentiate_row(std::int64_t i, std::int64_t row, Of of, const Keep& keep) {
     const Range hull = this->hull(i), seen = s_.seen[i].columns;
     float *p = probabilities(i), *dp = d_scores(i);
     if (terms_.present()) terms_.add(p, head_, row, seen, s_.cap_slopes);
-    exponentiate_row(p, hull, row);
+    for (const Range part : rest(i))
+      if (!part.empty()) exponentiate(p, part, normalize(row));
     hide(p, i, row);
     hide(dp, i, row);
     if constexpr (!std::is_same_v<Keep, KeepAll>)
@@ -196,24 +251,10 @@ class ScoreGradients {
     return {keeping_.words(head_, row, block_, s_.seen[i].columns, room), keeping_.threshold()};
   }
 
-  // P is at most 1 / sum, whatever the rounding of max and of the products; with statistics of other scores, whatever it comes to.
-  void exponentiate_row(float* p, Range hull, std::int64_t row) const {
-    const F32 factor = broadcast(scaling_.exponent), subtrahend = broadcast(s_.row_max[row]);
-    const F32 shift = broadcast(-s_.log_sum[row]), most = p_.foreign_stats ? broadcast(kMostExponent) : shift;
-    for (std::int64_t j = hull.begin; j < hull.end; j += kPanel) {
-      F32 x[kPanelVectors];
-#pragma GCC unroll 16
-      for (int n = 0; n < kPanelVectors; ++n) x[n] = min(most, fma(sub(load(p + j + n * kLanes), subtrahend), factor, shift));
-      exp2_for_words<Mac>(x);
-#pragma GCC unroll 16
-      for (int n = 0; n < kPanelVectors; ++n) store(p + j + n * kLanes, x[n]);
-    }
-  }
-
   // (dP - delta) times the slopes of a cap, where a row sees something.
   void subtract(float* dp, std::int64_t i, std::int64_t row, float delta, const float* slopes) {
-    const Range hull = this->hull(i);
-    for (std::int64_t j = hull.begin; j < hull.end; j += kLanes) store(dp + j, sub(load(dp + j), broadcast(delta)));
+    for (const Range part : rest(i))
+      for (std::int64_t j = part.begin; j < part.end; j += kLanes) store(dp + j, sub(load(dp + j), broadcast(delta)));
     if (slopes != nullptr) multiply_by_slopes(dp, slopes, s_.seen[i].columns);
     hide(dp, i, row);
   }
@@ -228,9 +269,8 @@ class ScoreGradients {
   // dO * out has the rounding of a 16-bit out, which shows in rows that see few columns. What is summed is by how much dP differs from
   // that: a key that is alone then gives its score exactly no gradient, however P was rounded.
   float delta_of(std::int64_t i, std::int64_t row) const {
-    if constexpr (sizeof(T) == sizeof(float)) return s_.delta[row];
-    const Range columns = sight_.columns({row, row + 1}, seq_.kv_len), hull = this->hull(i);
-    if (columns.begin < block_.begin || columns.end > block_.end) return s_.delta[row];
+    if (!at_hand(row)) return s_.delta[row];
+    const Range hull = this->hull(i);
     const float *p = probabilities(i), *dp = d_scores(i), rough = std::isfinite(s_.delta[row]) ? s_.delta[row] : 0.0f;
     const F32 subtrahend = broadcast(rough);
     F32 weighted = zero(), total = zero();

@@ -71,6 +71,13 @@ inline Range hull_of(const Seen* rows, std::int64_t count) {
   return hull;
 }
 
+// The columns that all of a strip's rows see, without holes.
+inline Range seen_by_all(const Seen* rows, std::int64_t count) {
+  Range all = rows[0].columns;
+  for (std::int64_t i = 0; i < count; ++i) all = rows[i].holes ? Range{} : meet(all, rows[i].columns);
+  return all;
+}
+
 // What a row sees inside its strip's hull; an empty place there if that is nothing.
 FUSEDATTN_INLINE Range seen_inside(const Seen& row, Range hull) { return row.columns.empty() ? Range{hull.begin, hull.begin} : row.columns; }
 

@@ -1,8 +1,10 @@
 // The softmax of rows against one block of columns, online, in base 2.
 //
-//   max' = max(max, max_j s[j])      shrink = 2^(max - max')      p[j] = 2^(s[j] - max')      sum' = sum shrink + sum_j p[j]
+//   p[j] = 2^(s[j] - r')      sum' = sum shrink + sum_j p[j]      shrink = 2^(r - r')
 //
-// with scores in powers of two: queries take scale * log2(e) when they are packed (see Scaling).
+// with scores in powers of two: queries take scale * log2(e) when they are packed (see Scaling). The reference r is the largest score of the
+// first block that a row sees, and is raised to the largest so far when that is more than kSlack above it: p may be as large as 2^kSlack,
+// which costs a float nothing, and most blocks leave r, sum and what was accumulated as they are.
 
 // 2^f for |f| <= 1/2: the polynomial of least relative error, 1.7e-7, among those that are 1 at 0. Of several vectors at once, step by
 // step, so that their long chains overlap.
@@ -56,7 +58,8 @@ FUSEDATTN_INLINE void exp2_for_words(F32 (&x)[kVectors]) {
   }
 }
 
-FUSEDATTN_INLINE float exp2(float x) {
+// Of one number, which is rare: inlined it would crowd out what is not.
+[[gnu::noinline]] inline float exp2(float x) {
   F32 all[1] = {broadcast(x)};
   exp2(all);
   return maximum(all[0]);
@@ -130,31 +133,37 @@ FUSEDATTN_INLINE float largest_score(const float* s, Range block, float row_max)
   return maximum(largest[0]);
 }
 
-// What rows subtract: their maximum. A row that has seen nothing but -inf and NaN yet subtracts the lowest number: its -inf stay -inf,
+// What rows subtract: their reference. A row that has seen nothing but -inf and NaN yet subtracts the lowest number: its -inf stay -inf,
 // and NaN is not lost.
 FUSEDATTN_INLINE F32 reference_of(F32 row_max) { return max(row_max, broadcast(-FLT_MAX)); }
 FUSEDATTN_INLINE float reference_of(float row_max) { return std::max(row_max, -FLT_MAX); }
 
-// The maxima of some rows become `tops`, their sums shrink with them; `shrink` is by how much what was accumulated must.
-inline void raise_maxima(const float* tops, std::int64_t rows, float exponent, float* row_max, float* row_sum, float* shrink) {
-  const F32 factor = broadcast(exponent);
+// How far scores may rise above their reference, in powers of two.
+constexpr float kSlack = 8.0f;
+
+// The maxima of some rows become `tops`. Their references rise to those where they must, and their sums shrink then; `shrink` is by how much
+// what was accumulated must. A reference of -inf always rises, be it to -inf.
+inline void raise_references(const float* tops, std::int64_t rows, float exponent, float* row_max, float* reference, float* row_sum, float* shrink) {
+  const F32 factor = broadcast(exponent), slack = broadcast(std::min(kSlack / exponent, FLT_MAX));
   for (std::int64_t i = 0; i < rows; i += kLanes) {
     const std::int64_t count = std::min<std::int64_t>(kLanes, rows - i);
-    F32 by[1] = {mul(sub(load_some(row_max + i, count), reference_of(load(tops + i))), factor)};
+    const F32 top = load(tops + i), old = load_some(reference + i, count);
+    const F32 raised = choose_at_most(sub(top, old), slack, old, top);
+    F32 by[1] = {mul(sub(old, reference_of(raised)), factor)};
     exp2(by);
     store(shrink + i, by[0]);
-    store_some(row_max + i, load(tops + i), count);
+    store_some(row_max + i, top, count);
+    store_some(reference + i, raised, count);
     store_some(row_sum + i, mul(load_some(row_sum + i, count), by[0]), count);
   }
 }
 
-// Scores become probabilities, of which dropout keeps some: kVectors vectors from column j on. Their sum is that of all.
+// Scores x become probabilities, of which dropout keeps some: kVectors vectors from column j on. Their sum is that of all.
 template <class Mac, bool kScaled, int kVectors, class Keep>
-FUSEDATTN_INLINE void exponentiate(float* s, std::int64_t j, F32 reference, F32 factor, const Keep& keep, F32 (&total)[2]) {
-  F32 x[kVectors];
+FUSEDATTN_INLINE void exponentiate(F32 (&x)[kVectors], float* s, std::int64_t j, F32 reference, F32 factor, const Keep& keep, F32 (&total)[2]) {
 #pragma GCC unroll 16
   for (int n = 0; n < kVectors; ++n) {
-    x[n] = sub(load(s + j + n * kLanes), reference);
+    x[n] = sub(x[n], reference);
     if constexpr (kScaled) x[n] = mul(x[n], factor);
   }
   exp2_for_words<Mac>(x);
@@ -166,16 +175,33 @@ FUSEDATTN_INLINE void exponentiate(float* s, std::int64_t j, F32 reference, F32 
   Mac::store_row(s, j, x);
 }
 
-// Turns scores s[block] into probabilities relative to a reference; returns the sum of all. The block begins with a panel, which has an
-// even number of vectors, so which of the two totals a column goes to does not depend on where the block begins.
+template <class Mac, bool kScaled, int kVectors, class Keep>
+FUSEDATTN_INLINE void exponentiate(float* s, std::int64_t j, F32 reference, F32 factor, const Keep& keep, F32 (&total)[2]) {
+  F32 x[kVectors];
+#pragma GCC unroll 16
+  for (int n = 0; n < kVectors; ++n) x[n] = load(s + j + n * kLanes);
+  exponentiate<Mac, kScaled>(x, s, j, reference, factor, keep, total);
+}
+
+// Turns scores s[block] into probabilities relative to a reference; returns the sum of all and of what was summed before them. The block
+// begins with a panel, which has an even number of vectors, so which of the two totals a column goes to does not depend on where the block begins.
 template <class Mac, bool kScaled, class Keep>
-float exponentiate_row(float* s, Range block, float row_max, float exponent, const Keep& keep) {
-  const F32 reference = broadcast(reference_of(row_max)), factor = broadcast(exponent);
-  F32 total[2] = {zero(), zero()};
+float exponentiate_row(float* s, Range block, float row_reference, float exponent, const Keep& keep, const F32 (&before)[2]) {
+  const F32 reference = broadcast(reference_of(row_reference)), factor = broadcast(exponent);
+  F32 total[2] = {before[0], before[1]};
   std::int64_t j = block.begin;
   for (; j + kAtOnce * kLanes <= block.end; j += kAtOnce * kLanes)
     exponentiate<Mac, kScaled, kAtOnce>(s, j, reference, factor, keep, total);
   for (; j + 2 * kLanes <= block.end; j += 2 * kLanes) exponentiate<Mac, kScaled, 2>(s, j, reference, factor, keep, total);
   if (j < block.end) exponentiate<Mac, kScaled, 1>(s, j, reference, factor, keep, total);
   return sum(add(total[0], total[1]));
+}
+
+// A sink is one more score of a row, in natural units. Returns by how much what was accumulated shrinks.
+inline float add_sink(float sink, float& row_max, float& row_sum) {
+  if (sink == -kInfinity) return 1.0f;
+  const float new_max = row_sum == 0.0f ? sink : std::max(row_max, sink);
+  const float shrink = row_sum == 0.0f ? 0.0f : std::exp(row_max - new_max);
+  row_max = new_max, row_sum = row_sum * shrink + std::exp(sink - new_max);
+  return shrink;
 }

@@ -69,7 +69,7 @@ def print_code_size() -> None:
     for function in disassembly.functions(BUILD / "libfusedattn.so"):
         lane, body = function.lane or "shared", function.body
         functions[lane] += 1
-        products[lane] += "multiply_tile" in function.name
+        products[lane] += bool(re.search(r"multiply_(whole_)?tile", function.name))
         sizes[lane] += body[-1].address - body[0].address if body else 0
     for lane, size in sizes.most_common():
         of = f"{functions[lane]:4} functions, {products[lane]:3} of products"

@@ -17,9 +17,9 @@ ROOT = Path(__file__).resolve().parents[2]
 BUILD = Path(os.environ.get("FUSEDATTN_BUILD_DIR", ROOT / "build" / "release"))
 LIBRARY = BUILD / "libfusedattn.so"
 
-# The register tile of every product of matrices (src/kernel/gemm.inl), and per lane the instruction it lives on. The
+# The register tiles of every product of matrices (src/kernel/gemm.inl), and per lane the instruction it lives on. The
 # baseline lane is held to its results alone: separate multiplications and additions need more registers than it has.
-MICRO_KERNEL = "multiply_tile"
+MICRO_KERNEL = re.compile(r"multiply_(whole_)?tile")
 PRODUCTS = {"baseline": "mulps", "avx2": "vfmadd", "avx512": "vfmadd", "avx512_bf16": "vdpbf16ps"}
 BF16 = re.compile(r"^v(dpbf16ps|cvtne2ps2bf16|cvtneps2bf16)$")
 
@@ -69,16 +69,17 @@ def test_products_keep_accumulators_in_registers(lane: str) -> None:
     """
     hot = 0
     for function in code(LIBRARY):
-        if function.lane != lane or MICRO_KERNEL not in function.name:
+        if function.lane != lane or not MICRO_KERNEL.search(function.name):
             continue
         for loop in function.innermost_loops():
             products = sum(i.name.startswith(PRODUCTS[lane]) for i in loop)
-            if products < 8:
+            finishes = "whole" in function.name and products < len(loop) / 2  # what becomes of sums before they are stored
+            if products < 8 or finishes:
                 continue
             hot += 1
             found = [f"{i.address:x}: {i.name} {i.operands}" for i in spills(function, loop)]
             assert len(found) <= products // 20, f"{function.name} spills in a hot loop:\n" + "\n".join(found)
-    assert hot, f"no loop of a {MICRO_KERNEL} in lane {lane} has eight {PRODUCTS[lane]} or more"
+    assert hot, f"no loop of a {MICRO_KERNEL.pattern} in lane {lane} has eight {PRODUCTS[lane]} or more"
 
 
 def test_exports_are_the_c_api() -> None:

@@ -5,9 +5,9 @@ constexpr int kLanes = 8;
 constexpr int kStripRows = 6;  // 6 x 2 accumulators + 2 + 1 of 16 registers; 4 x 3 reaches the same, 4 x 2 is 8 % slower
 constexpr int kPanelVectors = 2;
 constexpr int kStepsAtOnce = 4;    // steps of depth between two branches: so few branches that the last of a product is predicted
+constexpr bool kFinishesTiles = false;  // a tile of scores leaves 4 of 16 registers: what follows on it is done in passes, which is 2 to 3 % faster
 constexpr int kTileStrips = 3;     // strips of a forward tile: 18 rows of 256 scores take 18 KB of a 32 KB first-level cache
 constexpr std::int64_t kBlockBytes = 256 * 1024;  // keys and values of one block: half of a 512 KB second-level cache
-
 FUSEDATTN_INLINE F32 broadcast(float x) { return _mm256_set1_ps(x); }
 FUSEDATTN_INLINE F32 zero() { return _mm256_setzero_ps(); }
 FUSEDATTN_INLINE F32 add(F32 a, F32 b) { return _mm256_add_ps(a, b); }
@@ -17,6 +17,9 @@ FUSEDATTN_INLINE F32 div(F32 a, F32 b) { return _mm256_div_ps(a, b); }
 FUSEDATTN_INLINE F32 fma(F32 a, F32 b, F32 c) { return _mm256_fmadd_ps(a, b, c); }
 FUSEDATTN_INLINE F32 max(F32 a, F32 b) { return _mm256_max_ps(a, b); }  // b if either is NaN, as in every lane
 FUSEDATTN_INLINE F32 min(F32 a, F32 b) { return _mm256_min_ps(a, b); }
+
+// a where x is at most y, else b, also where either is NaN.
+FUSEDATTN_INLINE F32 choose_at_most(F32 x, F32 y, F32 a, F32 b) { return _mm256_blendv_ps(b, a, _mm256_cmp_ps(x, y, _CMP_LE_OQ)); }
 
 FUSEDATTN_INLINE F32 shift_to_exponent(F32 x) {
   return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(x), 23));

@@ -5,9 +5,9 @@ constexpr int kLanes = 16;
 constexpr int kStripRows = 6;     // 6 x 4 accumulators + 4 of 32 registers; the broadcast is part of the multiply-add
 constexpr int kPanelVectors = 4;
 constexpr int kStepsAtOnce = 2;    // steps of depth between two branches: more need a register that is not there
+constexpr bool kFinishesTiles = true;  // what follows on a tile of scores is done in its registers: 8 of 32 are left for it
 constexpr int kTileStrips = 8;     // strips of a forward tile: 48 rows of 512 scores take 96 KB of the second-level cache
 constexpr std::int64_t kBlockBytes = 512 * 1024;  // keys and values of one block: half of a 1 MB second-level cache
-
 FUSEDATTN_INLINE F32 broadcast(float x) { return _mm512_set1_ps(x); }
 FUSEDATTN_INLINE F32 zero() { return _mm512_setzero_ps(); }
 FUSEDATTN_INLINE F32 add(F32 a, F32 b) { return _mm512_add_ps(a, b); }
@@ -17,6 +17,9 @@ FUSEDATTN_INLINE F32 div(F32 a, F32 b) { return _mm512_div_ps(a, b); }
 FUSEDATTN_INLINE F32 fma(F32 a, F32 b, F32 c) { return _mm512_fmadd_ps(a, b, c); }
 FUSEDATTN_INLINE F32 max(F32 a, F32 b) { return _mm512_max_ps(a, b); }  // b if either is NaN, as in every lane
 FUSEDATTN_INLINE F32 min(F32 a, F32 b) { return _mm512_min_ps(a, b); }
+
+// a where x is at most y, else b, also where either is NaN.
+FUSEDATTN_INLINE F32 choose_at_most(F32 x, F32 y, F32 a, F32 b) { return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(x, y, _CMP_LE_OQ), b, a); }
 
 FUSEDATTN_INLINE F32 shift_to_exponent(F32 x) {
   return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(x), 23));

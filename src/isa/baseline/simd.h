@@ -6,9 +6,9 @@ constexpr int kLanes = 4;
 constexpr int kStripRows = 6;     // 6 x 2 accumulators + 2 + 1 in 16 registers
 constexpr int kPanelVectors = 2;
 constexpr int kStepsAtOnce = 1;    // steps of depth between two branches: the compiler keeps more in memory
+constexpr bool kFinishesTiles = false;  // a tile of scores leaves no registers for what follows on it
 constexpr int kTileStrips = 3;     // strips of a forward tile: 18 rows of 256 scores take 18 KB of a 32 KB first-level cache
 constexpr std::int64_t kBlockBytes = 256 * 1024;  // keys and values of one block: half of a 512 KB second-level cache
-
 FUSEDATTN_INLINE F32 broadcast(float x) { return F32{x, x, x, x}; }
 FUSEDATTN_INLINE F32 zero() { return F32{0, 0, 0, 0}; }
 FUSEDATTN_INLINE F32 add(F32 a, F32 b) { return a + b; }
@@ -21,6 +21,9 @@ FUSEDATTN_INLINE F32 min(F32 a, F32 b) { return a < b ? a : b; }
 
 FUSEDATTN_INLINE F32 bits(U32 x) { return reinterpret_cast<F32>(x); }
 FUSEDATTN_INLINE U32 bits(F32 x) { return reinterpret_cast<U32>(x); }
+// a where x is at most y, else b, also where either is NaN.
+FUSEDATTN_INLINE F32 choose_at_most(F32 x, F32 y, F32 a, F32 b) { return x <= y ? a : b; }
+
 FUSEDATTN_INLINE F32 shift_to_exponent(F32 x) { return bits(bits(x) << 23); }
 
 FUSEDATTN_INLINE float sum(F32 x) { return (x[0] + x[1]) + (x[2] + x[3]); }

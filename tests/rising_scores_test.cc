@@ -46,7 +46,7 @@ void hide_some(Tensors& t) {
 }  // namespace
 
 TEST(scores_that_rise_and_fall) {
-  for (const double step : {0.4, 2.8, 20.0}) {
+  for (const double step : {0.4, 8.4, 20.0}) {
     for_all("rise " + std::to_string(step), long_cases(), [&](const Case& c, int32_t dtype, const fusedattn_options& options) {
       const Tensors t(c, dtype);
       slope(t, step);
@@ -61,7 +61,7 @@ TEST(scores_that_rise_and_fall) {
 
 // Rows that see everything, or what a band shows them, in strips where others do not: the bits that they have where all do.
 TEST(bits_do_not_tell_what_other_rows_see) {
-  for (const double step : {0.0, 2.8}) {
+  for (const double step : {0.0, 8.4}) {
     for_all("other rows " + std::to_string(step), long_cases(), [&](Case c, int32_t dtype, const fusedattn_options& options) {
       const Tensors plain(c, dtype);
       c.bytes = {.present = true, .per_sequence = false, .per_head = false};

@@ -139,7 +139,7 @@ FUSEDATTN_INLINE F32 reference_of(F32 row_max) { return max(row_max, broadcast(-
 FUSEDATTN_INLINE float reference_of(float row_max) { return std::max(row_max, -FLT_MAX); }
 
 // How far scores may rise above their reference, in powers of two.
-constexpr float kSlack = 8.0f;
+constexpr float kSlack = 24.0f;
 
 // The maxima of some rows become `tops`. Their references rise to those where they must, and their sums shrink then; `shrink` is by how much
 // what was accumulated must. A reference of -inf always rises, be it to -inf.

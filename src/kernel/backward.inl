@@ -196,11 +196,19 @@ class Backward : ScoreGradients<T, Mac> {
     return {s_.p_pairs + i / 2 * ld, s_.ds_pairs + i / 2 * ld, s_.ds_rows + i * ld, ld};
   }
 
+  // What sums over rows read of a row. With bands alone the rows that see a strip of columns follow one another, so a row that is read sees
+  // a column of that strip; bytes may hide it from any of them.
+  Range read_of(Range hull) const {
+    constexpr std::int64_t kReach = round_up(kStripRows, kLanes);
+    return p_.mask.bytes.data != nullptr ? Range{0, width()} : meet({hull.begin - kReach, hull.end + kReach}, {0, width()});
+  }
+
   // P (where dropout keeps it) and dX of what is left of a tile, in the forms that products read: in place, or two rows at once.
   void differentiate(Range rows) {
     const std::int64_t ld = sizes_.ld_scores;
     const auto clear = [this](float* row, Range hull) {
-      if (hull.size() < this->width()) hide_outside(row, {0, this->width()}, hull, zero());
+      const Range reach = read_of(hull);
+      if (hull.size() < reach.size()) hide_outside(row, reach, hull, zero());
     };
     if constexpr (Mac::kDepth == 1) {
       Base::template differentiate<1>(rows, Base::Of::products, [&]<class Keep>(std::int64_t i, const RowGradient<Keep>& gradient) FUSEDATTN_ALWAYS {

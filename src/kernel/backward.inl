@@ -120,9 +120,9 @@ class Backward : ScoreGradients<T, Mac> {
     const bool beyond = all.begin < block_.begin || all.end > block_.end;
     for (std::int64_t i = 0; i < rows.size(); i += kStripRows) s_.whole[i / kStripRows] = {Base::hull(i).begin, Base::hull(i).begin};
     for (std::int64_t i = 0; i + kStripRows <= rows.size(); i += kStripRows) {
-      Range common{0, block_.size()};
-      for (std::int64_t m = i; m < i + kStripRows; ++m)
-        common = s_.seen[m].holes || (!beyond && Base::at_hand(rows.begin + m)) ? Range{} : meet(common, s_.seen[m].columns);
+      Range common = seen_by_all(s_.seen + i, kStripRows);
+      for (std::int64_t m = i; m < i + kStripRows && !beyond; ++m)
+        if (Base::at_hand(rows.begin + m)) common = {};
       const Range whole{round_up(common.begin, kPanel), common.end / kPanel * kPanel};
       if (whole.empty()) continue;
       s_.whole[i / kStripRows] = whole;

@@ -104,9 +104,7 @@ class ScoreGradients {
   }
 
   // What each row sees of the block.
-  Looked look_at(Range rows) {
-    return look(p_, seq_, sight_, b_, Lines{head_, rows}, {0, rows.size()}, block_, s_.seen, s_.hulls);
-  }
+  Looked look_at(Range rows) { return look(p_, seq_, sight_, b_, Lines{head_, rows}, {0, rows.size()}, block_, s_.seen, s_.hulls); }
 
   // The rows of a tile; false if a query or an output gradient is not finite.
   bool pack(Range rows) {

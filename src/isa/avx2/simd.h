@@ -9,6 +9,7 @@ constexpr bool kFinishesTiles = false;  // a tile of scores leaves 4 of 16 regis
 constexpr int kTileStrips = 3;     // strips of a forward tile: 18 rows of 256 scores take 18 KB of a 32 KB first-level cache
 constexpr int kMostGradientStrips = 16;  // of a backward tile: 96 rows
 constexpr std::int64_t kBlockBytes = 256 * 1024;  // keys and values of one block: half of a 512 KB second-level cache
+
 FUSEDATTN_INLINE F32 broadcast(float x) { return _mm256_set1_ps(x); }
 FUSEDATTN_INLINE F32 zero() { return _mm256_setzero_ps(); }
 FUSEDATTN_INLINE F32 add(F32 a, F32 b) { return _mm256_add_ps(a, b); }

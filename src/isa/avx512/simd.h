@@ -9,6 +9,7 @@ constexpr bool kFinishesTiles = true;  // what follows on a tile of scores is do
 constexpr int kTileStrips = 8;     // strips of a forward tile: 48 rows of 512 scores take 96 KB of the second-level cache
 constexpr int kMostGradientStrips = 32;  // of a backward tile: 192 rows, which sum dK and dV half as often as 96 do: up to 0.9 % faster
 constexpr std::int64_t kBlockBytes = 512 * 1024;  // keys and values of one block: half of a 1 MB second-level cache
+
 FUSEDATTN_INLINE F32 broadcast(float x) { return _mm512_set1_ps(x); }
 FUSEDATTN_INLINE F32 zero() { return _mm512_setzero_ps(); }
 FUSEDATTN_INLINE F32 add(F32 a, F32 b) { return _mm512_add_ps(a, b); }

@@ -10,6 +10,7 @@ constexpr bool kFinishesTiles = false;  // a tile of scores leaves no registers 
 constexpr int kTileStrips = 3;     // strips of a forward tile: 18 rows of 256 scores take 18 KB of a 32 KB first-level cache
 constexpr int kMostGradientStrips = 16;  // of a backward tile: 96 rows
 constexpr std::int64_t kBlockBytes = 256 * 1024;  // keys and values of one block: half of a 512 KB second-level cache
+
 FUSEDATTN_INLINE F32 broadcast(float x) { return F32{x, x, x, x}; }
 FUSEDATTN_INLINE F32 zero() { return F32{0, 0, 0, 0}; }
 FUSEDATTN_INLINE F32 add(F32 a, F32 b) { return a + b; }

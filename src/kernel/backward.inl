@@ -17,7 +17,7 @@ class Backward : ScoreGradients<T, Mac> {
   void run() {
     const std::int64_t cols = even_part(item_.cols.size(), sizes_.tile.cols, kPanel), rows = sizes_.tile.rows;
     const Range seeing = sight_.rows(item_.cols, seq_.q_len);
-    Base::sum_rows({seeing.begin / rows * rows, std::min(round_up(seeing.end, rows), seq_.q_len)});
+    sum_rows({seeing.begin / rows * rows, std::min(round_up(seeing.end, rows), seq_.q_len)});
     begin_dq();
     for (std::int64_t j = item_.cols.begin; j < item_.cols.end; j += cols) {
       enter_block({j, std::min(j + cols, item_.cols.end)});
@@ -30,6 +30,14 @@ class Backward : ScoreGradients<T, Mac> {
 
  private:
   Panels packed_key_rows() const { return {s_.key_rows, sizes_.ld_dq, kPanel}; }
+
+  // Those that an item before has not left.
+  void sum_rows(Range rows) {
+    Range& summed = *item_.summed;
+    if (rows.begin < summed.begin || rows.begin > summed.end) summed = {rows.begin, rows.begin};
+    Base::sum_rows({summed.end, rows.end});
+    summed.end = std::max(summed.end, rows.end);
+  }
 
   float* dq_row(std::int64_t row) const { return item_.dq + row * sizes_.ld_dq; }
 

@@ -34,7 +34,7 @@ FUSEDATTN_INLINE void multiply_step(const float*& a, std::int64_t lda, const flo
   for (int n = 0; n < kVectors; ++n) column[n] = load(b + n * kLanes);
 #pragma GCC unroll 16
   for (int m = 0; m < kRows; ++m) {
-    const F32 row = broadcast(kColumns ? a[m] : a[m * lda]);
+    const F32 row = broadcast_from(kColumns ? a + m : a + m * lda);
 #pragma GCC unroll 16
     for (int n = 0; n < kVectors; ++n) acc[m][n] = Mac::multiply_add(row, column[n], acc[m][n]);
   }

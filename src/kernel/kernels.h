@@ -35,6 +35,7 @@ struct BackwardItem {
   std::int64_t scores_before;  // of one head, in the sequences before b
   float* dq;   // [q_len, leading(dim)]
   float* dkv;  // null: round and store dk and dv; else [kv_len, leading(dim)] then [kv_len, leading(dim_v)]
+  Range* summed;  // rows of this head of which the scratch still has statistics and delta, from an item before; becomes what it has now
 };
 
 // Rows of mask bytes to be looked at once, before the tiles: `rows` of them, each of `cols` bytes.

@@ -19,7 +19,7 @@ struct Normalize {
   FUSEDATTN_INLINE void operator()(F32 (&x)[kVectors]) const {
 #pragma GCC unroll 16
     for (int n = 0; n < kVectors; ++n) x[n] = min(broadcast(most), fma(sub(x[n], broadcast(row_max)), broadcast(exponent), broadcast(shift)));
-    exp2_for_words<Mac>(x);
+    exp2_for_words<Mac>(x, kPowerOf8Bits);
   }
 };
 

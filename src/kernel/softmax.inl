@@ -6,19 +6,22 @@
 // first block that a row sees, and is raised to the largest so far when that is more than kSlack above it: p may be as large as 2^kSlack,
 // which costs a float nothing, and most blocks leave r, sum and what was accumulated as they are.
 
-// 2^f for |f| <= 1/2: the polynomial of least relative error, 1.7e-7, among those that are 1 at 0. Of several vectors at once, step by
-// step, so that their long chains overlap.
+// Polynomials for 2^f, |f| <= 1/2, of least relative error among those that are 1 at 0: 1.7e-7; and 1.0e-4 for what is neither summed nor returned
+// but rounded to the 8 bits of a bfloat16, whose error is up to 20 times that.
+constexpr float kPower[] = {0x1.5bba14p-10f, 0x1.3cea88p-7f, 0x1.c6b752p-5f, 0x1.ebf9bcp-3f, 0x1.62e42ap-1f, 1.0f};
+constexpr float kPowerOf8Bits[] = {0x1.c2a204p-5f, 0x1.f00c52p-3f, 0x1.62f5fcp-1f, 1.0f};
+
+// Of several vectors at once, step by step, so that their long chains overlap.
 constexpr int kAtOnce = std::max(4, kPanelVectors);
 static_assert(kPanelVectors % 2 == 0 && kAtOnce % 2 == 0);
-template <int kVectors>
-FUSEDATTN_INLINE void power_of_fraction(const F32 (&f)[kVectors], F32 (&p)[kVectors]) {
-  constexpr float kPolynomial[] = {0x1.5bba14p-10f, 0x1.3cea88p-7f, 0x1.c6b752p-5f, 0x1.ebf9bcp-3f, 0x1.62e42ap-1f, 1.0f};
+template <int kVectors, int kTerms>
+FUSEDATTN_INLINE void evaluate(const float (&polynomial)[kTerms], const F32 (&f)[kVectors], F32 (&p)[kVectors]) {
 #pragma GCC unroll 16
-  for (int n = 0; n < kVectors; ++n) p[n] = broadcast(kPolynomial[0]);
+  for (int n = 0; n < kVectors; ++n) p[n] = broadcast(polynomial[0]);
 #pragma GCC unroll 16
-  for (int k = 1; k < 6; ++k)
+  for (int k = 1; k < kTerms; ++k)
 #pragma GCC unroll 16
-    for (int n = 0; n < kVectors; ++n) p[n] = fma(p[n], f[n], broadcast(kPolynomial[k]));
+    for (int n = 0; n < kVectors; ++n) p[n] = fma(p[n], f[n], broadcast(polynomial[k]));
 }
 
 // 2^x for x < 128; below -126.5 the result is exactly 0, at 0 exactly 1; NaN stays NaN.
@@ -35,15 +38,15 @@ FUSEDATTN_INLINE void exp2(F32 (&x)[kVectors]) {
   for (int n = 0; n < kVectors; ++n) shifted[n] = add(x[n], magic);
 #pragma GCC unroll 16
   for (int n = 0; n < kVectors; ++n) x[n] = sub(x[n], sub(shifted[n], magic));
-  power_of_fraction(x, p);
+  evaluate(kPower, x, p);
 #pragma GCC unroll 16
   for (int n = 0; n < kVectors; ++n) x[n] = mul(p[n], shift_to_exponent(shifted[n]));
 }
 
 // 2^x of what becomes words. To products of pairs of bfloat16 what is subnormal is 0, which exp2() sees to itself, so that an instruction may
 // add the exponents that makes 0 of 2^-inf even where f = -inf - -inf is no number: 7.4 cycles a vector on Zen 4, rounding included, instead of 10.
-template <class Mac, int kVectors>
-FUSEDATTN_INLINE void exp2_for_words(F32 (&x)[kVectors]) {
+template <class Mac, int kVectors, int kTerms = std::size(kPower)>
+FUSEDATTN_INLINE void exp2_for_words(F32 (&x)[kVectors], const float (&polynomial)[kTerms] = kPower) {
   if constexpr (Mac::kDepth == 1) {
     exp2(x);
   } else {
@@ -52,7 +55,7 @@ FUSEDATTN_INLINE void exp2_for_words(F32 (&x)[kVectors]) {
     for (int n = 0; n < kVectors; ++n) whole[n] = Mac::round_to_whole(x[n]);
 #pragma GCC unroll 16
     for (int n = 0; n < kVectors; ++n) x[n] = sub(x[n], whole[n]);
-    power_of_fraction(x, p);
+    evaluate(polynomial, x, p);
 #pragma GCC unroll 16
     for (int n = 0; n < kVectors; ++n) x[n] = Mac::times_power_of_two(p[n], whole[n]);
   }

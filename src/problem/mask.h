@@ -10,6 +10,7 @@ struct Range {
   std::int64_t end = 0;
   std::int64_t size() const { return end - begin; }
   bool empty() const { return end <= begin; }
+  bool operator==(const Range&) const = default;
 };
 
 inline Range meet(Range a, Range b) { return {std::max(a.begin, b.begin), std::min(a.end, b.end)}; }

@@ -29,10 +29,11 @@ class Walk {
   void take_items(std::int32_t worker) {
     std::byte* scratch = w_.scratch + w_.stride * static_cast<std::size_t>(worker);
     std::size_t u = 0;
+    Range summed;
     for (std::int64_t i; (i = next_item_++) < plan_.items;) {
-      while (i >= plan_.units[u].first_item + plan_.units[u].splits) ++u;
+      for (; i >= plan_.units[u].first_item + plan_.units[u].splits; ++u) summed = {};
       wait_for_slot(static_cast<std::int64_t>(u));
-      compute(u, i - plan_.units[u].first_item, scratch);
+      compute(u, i - plan_.units[u].first_item, summed, scratch);
       if (items_left(u).fetch_sub(1) == 1) finish_ready();
     }
   }
@@ -52,10 +53,10 @@ class Walk {
     return w_.dkv_slot ? w_.dkv + static_cast<std::int64_t>(u) % plan_.slots * w_.dkv_slot : nullptr;
   }
 
-  void compute(std::size_t u, std::int64_t split, std::byte* scratch) {
+  void compute(std::size_t u, std::int64_t split, Range& summed, std::byte* scratch) {
     const Unit& unit = plan_.units[u];
     const std::int64_t kv_len = sequence(problem_, unit.b).kv_len;
-    plan_.kernels->backward(problem_, {unit.b, unit.head, cols_of(unit, split, kv_len), unit.scores_before, dq_of(u, split), dkv_of(u)}, scratch);
+    plan_.kernels->backward(problem_, {unit.b, unit.head, cols_of(unit, split, kv_len), unit.scores_before, dq_of(u, split), dkv_of(u), &summed}, scratch);
   }
 
   // One thread finishes at a time. A unit that becomes ready while another thread leaves the loop below is seen by the second look.

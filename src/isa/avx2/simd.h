@@ -11,6 +11,7 @@ constexpr int kMostGradientStrips = 16;  // of a backward tile: 96 rows
 constexpr std::int64_t kBlockBytes = 256 * 1024;  // keys and values of one block: half of a 512 KB second-level cache
 
 FUSEDATTN_INLINE F32 broadcast(float x) { return _mm256_set1_ps(x); }
+FUSEDATTN_INLINE F32 broadcast_from(const float* p) { return broadcast(*p); }
 FUSEDATTN_INLINE F32 zero() { return _mm256_setzero_ps(); }
 FUSEDATTN_INLINE F32 add(F32 a, F32 b) { return _mm256_add_ps(a, b); }
 FUSEDATTN_INLINE F32 sub(F32 a, F32 b) { return _mm256_sub_ps(a, b); }

@@ -12,6 +12,7 @@ constexpr int kMostGradientStrips = 16;  // of a backward tile: 96 rows
 constexpr std::int64_t kBlockBytes = 256 * 1024;  // keys and values of one block: half of a 512 KB second-level cache
 
 FUSEDATTN_INLINE F32 broadcast(float x) { return F32{x, x, x, x}; }
+FUSEDATTN_INLINE F32 broadcast_from(const float* p) { return broadcast(*p); }
 FUSEDATTN_INLINE F32 zero() { return F32{0, 0, 0, 0}; }
 FUSEDATTN_INLINE F32 add(F32 a, F32 b) { return a + b; }
 FUSEDATTN_INLINE F32 sub(F32 a, F32 b) { return a - b; }

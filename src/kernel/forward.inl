@@ -255,28 +255,28 @@ class Forward {
   }
 
   void finish() {
-    std::int64_t line = 0;
-    for (std::int64_t g = 0; g < p_.group(); ++g)
-      for (std::int64_t row = item_.rows.begin; row < item_.rows.end; ++row) finish(line++, lines_.first_head + g, row);
+    for (std::int64_t g = 0; g < p_.group(); ++g) finish({g * item_.rows.size(), (g + 1) * item_.rows.size()}, lines_.first_head + g);
   }
 
-  // out = O / sum and the statistics; a line that saw nothing gets 0, the lowest and the largest float. Inlined always: left to itself GCC
-  // stops where other kernels have used up what a file may grow, which costs 34 instructions a line.
-  FUSEDATTN_INLINE void finish(std::int64_t line, std::int64_t head, std::int64_t row) {
-    const float to_top = sums_.row_max[line] == sums_.reference[line] ? 1.0f : sums_.to_top(line, scaling_.exponent);
-    float row_max = sums_.row_max[line] * scaling_.unit, row_sum = sums_.row_sum[line];
-    const float shrink = p_.sink != nullptr && seq_.kv_len > 0 ? to_top * add_sink(p_.sink[head], row_max, row_sum) : to_top;
-    const bool nothing = row_sum == 0.0f;
-    T* to = reinterpret_cast<T*>(row_of(p_, p_.out, item_.b, head, seq_.q_begin + row));
-    if (begun(line))
-      store_scaled(to, sums_.out + line * sizes_.ld_out, p_.dim_v, nothing ? 0.0f : shrink * keeping_.inverse() / row_sum);
-    else
-      std::fill(to, to + p_.dim_v, T{});
-    if (p_.stats.max == nullptr && p_.stats.sum == nullptr) return;
-    const std::int64_t at = stats_offset(p_, seq_, item_.b, head, row);
-    const float none = seq_.kv_len > 0 ? FLT_MAX : 0.0f, none_max = 0.0f - none;
-    if (p_.stats.max != nullptr) std::fill_n(p_.stats.max + at, p_.stats.lanes, nothing ? none_max : row_max);
-    if (p_.stats.sum != nullptr) std::fill_n(p_.stats.sum + at, p_.stats.lanes, nothing ? none : row_sum);
+  // out = O / sum and the statistics of a head.
+  void finish(Range lines, std::int64_t head) {
+    const bool any = seq_.kv_len > 0;
+    const float* const factors = sums_.complete(lines, scaling_, p_.sink != nullptr && any ? p_.sink[head] : -kInfinity, keeping_.inverse(), any ? FLT_MAX : 0.0f);
+    const std::int64_t dim = p_.dim_v, ld = sums_.ld_out, stride = p_.out.row_stride;
+    T* to = reinterpret_cast<T*>(row_of(p_, p_.out, item_.b, head, seq_.q_begin + item_.rows.begin));
+    for (std::int64_t line = lines.begin; line < lines.end; ++line, to += stride)
+      if (begun(line)) store_scaled(to, sums_.out + line * ld, dim, factors[line]);
+      else std::fill_n(to, dim, T{});
+    store_statistics(p_.stats.max, sums_.row_max, lines, head);
+    store_statistics(p_.stats.sum, sums_.row_sum, lines, head);
+  }
+
+  void store_statistics(float* to, const float* from, Range lines, std::int64_t head) const {
+    if (to == nullptr) return;
+    const std::int64_t lanes = p_.stats.lanes, stride = p_.stats.blocks ? lanes : p_.stats.row_stride;
+    to += stats_offset(p_, seq_, item_.b, head, item_.rows.begin);
+    if (lanes == 1 && stride == 1) return void(std::copy(from + lines.begin, from + lines.end, to));
+    for (std::int64_t line = lines.begin; line < lines.end; ++line, to += stride) std::fill_n(to, lanes, from[line]);
   }
 
   const Problem& p_;

@@ -11,6 +11,20 @@ struct ForwardSums {
     return shrink;
   }
 
+  // Makes sums and largest scores of lines what callers get: natural, and with the sink; of a line that saw nothing, none and -none. Returns what the
+  // output of each line is to be multiplied by.
+  const float* complete(Range lines, const Scaling& scaling, float sink, float factor, float none) const {
+    for (std::int64_t line = lines.begin; line < lines.end; ++line) {
+      float shrink = reference[line] == row_max[line] ? factor : factor * to_top(line, scaling.exponent);
+      row_max[line] *= scaling.unit;
+      if (sink != -kInfinity) shrink *= add_sink(sink, row_max[line], row_sum[line]);
+      const bool nothing = row_sum[line] == 0.0f;
+      reference[line] = nothing ? 0.0f : shrink / row_sum[line];
+      if (nothing) row_max[line] = 0.0f - none, row_sum[line] = none;
+    }
+    return reference;
+  }
+
   // What others have summed of a line.
   void add(const ForwardSums& other, std::int64_t line, float exponent) {
     const float top = std::max(reference[line], other.reference[line]), finite = reference_of(top);

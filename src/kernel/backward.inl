@@ -64,8 +64,17 @@ class Backward : ScoreGradients<T, Mac> {
   void begin_sums() {
     begun_ = true;
     pack_key_rows(false);
-    std::fill(s_.dk, s_.dk + block_.size() * sizes_.ld_dq, 0.0f);
-    std::fill(s_.dv, s_.dv + block_.size() * sizes_.ld_dv, 0.0f);
+    std::fill(s_.begun, s_.begun + block_.size() / kStripRows + 1, false);
+  }
+
+  // Of columns that no tile has seen yet.
+  void complete_sums() {
+    for (std::int64_t j = 0; j < block_.size(); j += kStripRows) {
+      if (std::exchange(s_.begun[j / kStripRows], true)) continue;
+      const std::int64_t end = std::min(j + kStripRows, block_.size());
+      std::fill(s_.dk + j * sizes_.ld_dq, s_.dk + end * sizes_.ld_dq, 0.0f);
+      std::fill(s_.dv + j * sizes_.ld_dv, s_.dv + end * sizes_.ld_dv, 0.0f);
+    }
   }
 
   void pack_key_rows(bool clean) {
@@ -89,8 +98,9 @@ class Backward : ScoreGradients<T, Mac> {
     const Timed timed(p_, Stage::products);
     rows_that_see(s_.hulls, rows.size(), block_.size(), s_.column_hulls);
     sum_products<Mac, true>(s_.p_pairs, sizes_.ld_scores, d_out_pairs(), s_.column_hulls, block_.size(), p_.dim_v, s_.dv,
-                            sizes_.ld_dv);
-    sum_products<Mac, true>(s_.ds_pairs, sizes_.ld_scores, q_pairs(), s_.column_hulls, block_.size(), p_.dim, s_.dk, sizes_.ld_dq);
+                            sizes_.ld_dv, s_.begun);
+    sum_products<Mac, true>(s_.ds_pairs, sizes_.ld_scores, q_pairs(), s_.column_hulls, block_.size(), p_.dim, s_.dk, sizes_.ld_dq, s_.begun);
+    for (std::int64_t j = 0; j < block_.size(); j += kStripRows) s_.begun[j / kStripRows] |= !s_.column_hulls[j / kStripRows].empty();
     if (item_.dq == nullptr) return;
     bool* const begun = s_.dq_begun + rows.begin / kStripRows;
     sum_products<Mac, false>(s_.ds_rows, sizes_.ld_scores, packed_key_rows(), s_.hulls, rows.size(), p_.dim, dq_row(rows.begin), sizes_.ld_dq, begun);
@@ -243,6 +253,7 @@ class Backward : ScoreGradients<T, Mac> {
   // See Note [What is hidden may be NaN].
   void clean(Range rows, bool clean_rows, bool clean_keys) {
     if (clean_rows) {
+      complete_sums();
       Mac::clean_words(s_.q_pairs, words<Mac>(rows.size()) * sizes_.q_pair_stride());
       Mac::clean_words(s_.d_out_pairs, words<Mac>(rows.size()) * sizes_.d_out_pair_stride());
       add_nonfinite_rows(rows);
@@ -282,13 +293,14 @@ class Backward : ScoreGradients<T, Mac> {
   void store_block() {
     if (stored_) return;
     if (!begun_) begin_sums();
+    complete_sums();
     for (std::int64_t j = 0; j < block_.size(); ++j) {
       const std::int64_t column = block_.begin + j;
       const float* dk = s_.dk + j * sizes_.ld_dq;
       const float* dv = s_.dv + j * sizes_.ld_dv;
       if (item_.dkv != nullptr) {
-        store_scaled(dk_part(column), dk, sizes_.ld_dq, scaling_.keys);
-        store_scaled(dv_part(column), dv, sizes_.ld_dv, keeping_.inverse());
+        store_scaled(dk_part(column), dk, p_.dim, scaling_.keys);
+        store_scaled(dv_part(column), dv, p_.dim_v, keeping_.inverse());
         continue;
       }
       if (T* to = column_of(p_.dk, column)) store_scaled(to, dk, p_.dim, scaling_.keys);

@@ -116,7 +116,7 @@ class Walk {
       if (view.data == nullptr) return;
       const Range rows{0, seq.kv_len};
       if (!last)
-        plan_.kernels->reduce(Dtype::f32, {from, count, leading(width), rows, 1.0f, reinterpret_cast<std::byte*>(sum), leading(width)});
+        plan_.kernels->reduce(Dtype::f32, {from, count, width, rows, 1.0f, reinterpret_cast<std::byte*>(sum), leading(width)});
       else
         plan_.kernels->reduce(p.dtype, {from, count, width, rows, 1.0f, row_of(p, view, unit.b, kv_head, seq.kv_begin), view.row_stride});
     };

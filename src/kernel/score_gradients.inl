@@ -11,15 +11,18 @@
 FUSEDATTN_INLINE F32 score_gradient(F32 p, F32 dp, F32 delta) { return mul(p, sub(dp, delta)); }
 
 // The probabilities P of a row from its scores: at most 1 / sum, whatever the rounding of max and of the products; with statistics of other
-// scores, whatever it comes to.
-template <class Mac>
+// scores, whatever it comes to. What only products read, rounded to the words of Mac, takes the polynomial for that.
+template <class Mac, bool kOnlyProducts>
 struct Normalize {
   float row_max, exponent, shift, most;
   template <int kVectors>
   FUSEDATTN_INLINE void operator()(F32 (&x)[kVectors]) const {
 #pragma GCC unroll 16
     for (int n = 0; n < kVectors; ++n) x[n] = min(broadcast(most), fma(sub(x[n], broadcast(row_max)), broadcast(exponent), broadcast(shift)));
-    exp2_for_words<Mac>(x, kPowerOf8Bits);
+    if constexpr (kOnlyProducts)
+      exp2_for_words<Mac>(x, kPowerOf8Bits);
+    else
+      exp2_for_words<Mac>(x);
   }
 };
 
@@ -181,12 +184,14 @@ class ScoreGradients {
     }
   }
 
-  Normalize<Mac> normalize(std::int64_t row) const {
+  template <bool kOnlyProducts = true>
+  Normalize<Mac, kOnlyProducts> normalize(std::int64_t row) const {
     const float shift = -s_.log_sum[row];
     return {s_.row_max[row], scaling_.exponent, shift, p_.foreign_stats ? kMostExponent : shift};
   }
 
-  static void exponentiate(float* p, Range columns, const Normalize<Mac> normalize) {
+  template <class Normalize>
+  static void exponentiate(float* p, Range columns, const Normalize normalize) {
     for (std::int64_t j = columns.begin; j < columns.end; j += kPanel) {
       F32 x[kPanelVectors];
 #pragma GCC unroll 16
@@ -225,8 +230,13 @@ class ScoreGradients {
     const Range hull = this->hull(i), seen = s_.seen[i].columns;
     float *p = probabilities(i), *dp = d_scores(i);
     if (terms_.present()) terms_.add(p, head_, row, seen, s_.cap_slopes);
-    for (const Range part : rest(i))
-      if (!part.empty()) exponentiate(p, part, normalize(row));
+    for (const Range part : rest(i)) {
+      if (part.empty()) continue;
+      if (of == Of::products)
+        exponentiate(p, part, normalize(row));
+      else
+        exponentiate(p, part, normalize<false>(row));
+    }
     hide(p, i, row);
     hide(dp, i, row);
     if constexpr (!std::is_same_v<Keep, KeepAll>)

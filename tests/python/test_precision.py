@@ -121,3 +121,16 @@ def test_a_key_alone_has_a_weight_of_1_whose_score_has_no_gradient(dtype):
         q, k, v = (torch.randn(1, 1, 1, 16, generator=generator).to(dtype).requires_grad_() for _ in range(3))
         fusedattn.attention(q, k, v).sum().backward()
         assert not q.grad.any() and not k.grad.any() and (v.grad == 1).all()
+
+
+@pytest.mark.parametrize("columns", [300, 362, 430])
+def test_the_gradient_of_a_float32_bias_is_a_sum_of_float32(columns):
+    random = torch.Generator().manual_seed(6)
+    q = torch.zeros(1, 1, 20, 64, dtype=torch.bfloat16)  # equal weights: an error of theirs is one of all gradients
+    k, v = (torch.randn(1, 1, columns, 64, generator=random).bfloat16() for _ in range(2))
+    d_out = torch.randn(1, 1, 20, 64, generator=random).bfloat16()
+    bias = torch.zeros(1, 1, 20, columns, requires_grad=True)
+    fusedattn.attention(q, k, v, bias=bias).backward(d_out)
+    d_weights = d_out.double() @ v.double().transpose(2, 3)
+    expected = (d_weights - d_weights.mean(3, keepdim=True)) / columns
+    assert (bias.grad - expected).abs().max() < 2e-6 * expected.abs().max()

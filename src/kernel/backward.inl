@@ -64,13 +64,13 @@ class Backward : ScoreGradients<T, Mac> {
   void begin_sums() {
     begun_ = true;
     pack_key_rows(false);
-    std::fill(s_.begun, s_.begun + block_.size() / kStripRows + 1, false);
+    std::fill(s_.dkv_begun, s_.dkv_begun + block_.size() / kStripRows + 1, false);
   }
 
   // Of columns that no tile has seen yet.
   void complete_sums() {
     for (std::int64_t j = 0; j < block_.size(); j += kStripRows) {
-      if (std::exchange(s_.begun[j / kStripRows], true)) continue;
+      if (std::exchange(s_.dkv_begun[j / kStripRows], true)) continue;
       const std::int64_t end = std::min(j + kStripRows, block_.size());
       std::fill(s_.dk + j * sizes_.ld_dq, s_.dk + end * sizes_.ld_dq, 0.0f);
       std::fill(s_.dv + j * sizes_.ld_dv, s_.dv + end * sizes_.ld_dv, 0.0f);
@@ -98,13 +98,13 @@ class Backward : ScoreGradients<T, Mac> {
     const Timed timed(p_, Stage::products);
     rows_that_see(s_.hulls, rows.size(), block_.size(), s_.column_hulls);
     sum_products<Mac, true>(s_.p_pairs, sizes_.ld_scores, d_out_pairs(), s_.column_hulls, block_.size(), p_.dim_v, s_.dv,
-                            sizes_.ld_dv, s_.begun);
-    sum_products<Mac, true>(s_.ds_pairs, sizes_.ld_scores, q_pairs(), s_.column_hulls, block_.size(), p_.dim, s_.dk, sizes_.ld_dq, s_.begun);
-    for (std::int64_t j = 0; j < block_.size(); j += kStripRows) s_.begun[j / kStripRows] |= !s_.column_hulls[j / kStripRows].empty();
+                            sizes_.ld_dv, s_.dkv_begun);
+    sum_products<Mac, true>(s_.ds_pairs, sizes_.ld_scores, q_pairs(), s_.column_hulls, block_.size(), p_.dim, s_.dk, sizes_.ld_dq, s_.dkv_begun);
+    begin_strips(s_.dkv_begun, s_.column_hulls, block_.size());
     if (item_.dq == nullptr) return;
     bool* const begun = s_.dq_begun + rows.begin / kStripRows;
     sum_products<Mac, false>(s_.ds_rows, sizes_.ld_scores, packed_key_rows(), s_.hulls, rows.size(), p_.dim, dq_row(rows.begin), sizes_.ld_dq, begun);
-    for (std::int64_t i = 0; i < rows.size(); i += kStripRows) begun[i / kStripRows] |= !s_.hulls[i / kStripRows].empty();
+    begin_strips(begun, s_.hulls, rows.size());
     if (keys_cleaned_) add_nonfinite_keys(rows);
   }
 
@@ -171,7 +171,7 @@ class Backward : ScoreGradients<T, Mac> {
 
   void exponentiate_whole(Range rows) {
     const Timed timed(p_, Stage::softmax);
-    for (std::int64_t i = 0; i < rows.size(); ++i) Base::exponentiate(probabilities(i), s_.whole[i / kStripRows], Base::normalize(rows.begin + i));
+    for (std::int64_t i = 0; i < rows.size(); ++i) Base::exponentiate(probabilities(i), s_.whole[i / kStripRows], Base::template normalize<Of::products>(rows.begin + i));
   }
 
   void multiply_and_finish(Range rows) requires(Mac::kDepth > 1) {
@@ -179,7 +179,7 @@ class Backward : ScoreGradients<T, Mac> {
       Base::multiply_scores(rows, {panel, panel + kPanel}, [=, this](std::int64_t i, std::int64_t, Sums& s) FUSEDATTN_ALWAYS {
 #pragma GCC unroll 16
         for (int m = 0; m < kStripRows; ++m) {
-          Base::normalize(rows.begin + i + m)(s[m]);
+          Base::template normalize<Of::products>(rows.begin + i + m)(s[m]);
 #pragma GCC unroll 16
           for (int n = 0; n < kPanelVectors; ++n) store(s_.panel + (i + m) * kPanel + n * kLanes, s[m][n]);
         }
@@ -229,7 +229,7 @@ class Backward : ScoreGradients<T, Mac> {
       if (hull.size() < reach.size()) hide_outside(row, reach, hull, zero());
     };
     if constexpr (Mac::kDepth == 1) {
-      Base::template differentiate<1>(rows, Base::Of::products, [&]<class Keep>(std::int64_t i, const RowGradient<Keep>& gradient) FUSEDATTN_ALWAYS {
+      Base::template differentiate<1, Of::products>(rows, [&]<class Keep>(std::int64_t i, const RowGradient<Keep>& gradient) FUSEDATTN_ALWAYS {
         const Range hull = this->hull(i);
         float *const p = s_.p_pairs + i * ld, *const ds = s_.ds_pairs + i * ld;
         clear(p, hull), clear(ds, hull);
@@ -240,7 +240,7 @@ class Backward : ScoreGradients<T, Mac> {
           }
       });
     } else {
-      Base::template differentiate<2>(rows, Base::Of::products, [&](std::int64_t i, const auto& above, const auto& below) FUSEDATTN_ALWAYS {
+      Base::template differentiate<2, Of::products>(rows, [&](std::int64_t i, const auto& above, const auto& below) FUSEDATTN_ALWAYS {
         const TwoRows to = two_rows(i);
         clear(to.p_pairs, this->hull(i)), clear(to.ds_pairs, this->hull(i));
         for (const Range part : Base::rest(i))

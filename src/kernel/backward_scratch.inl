@@ -9,7 +9,7 @@ struct BackwardScratch {
   float *row_max, *log_sum, *delta, *mass;          // of all rows
   float *distances, *cap_slopes;                    // of rows and columns; of one row's soft cap, null without
   std::uint16_t* words;                             // of two rows
-  bool *dq_begun, *begun;                           // of strips of all rows, of columns: whether dq, whether dk and dv have a sum of theirs
+  bool *dq_begun, *dkv_begun;                       // of strips of all rows, of columns: whether dq, whether dk and dv have a sum of theirs
   Seen* seen;
   Range *hulls, *whole, *column_hulls;              // of strips of rows, and panels that all of them see; of strips of columns, in rows
 };
@@ -68,7 +68,7 @@ struct BackwardSizes {
     s.cap_slopes = has_cap ? arena.take<float>(ld_scores) : nullptr;
     s.words = arena.take<std::uint16_t>(drops ? 2 * Keeping::room(tile.cols) : 0);
     s.dq_begun = arena.take<bool>(q_len / kStripRows + 1);
-    s.begun = arena.take<bool>(tile.cols / kStripRows + 1);
+    s.dkv_begun = arena.take<bool>(tile.cols / kStripRows + 1);
     s.seen = arena.take<Seen>(tile.rows);
     s.hulls = arena.take<Range>(tile.rows / kStripRows + 1);
     s.whole = arena.take<Range>(tile.rows / kStripRows + 1);

@@ -233,8 +233,7 @@ class Forward {
     const Timed timed(p_, Stage::products);
     sum_products<Mac, false>(s_.scores, sizes_.ld_scores(), values(), s_.hulls, lines.size(), p_.dim_v,
                              sums_.out + lines.begin * sizes_.ld_out, sizes_.ld_out, &begun(lines.begin));
-    for (std::int64_t i = 0; i < lines.size(); i += kStripRows)
-      if (!s_.hulls[i / kStripRows].empty()) begun(lines.begin + i) = true;
+    begin_strips(&begun(lines.begin), s_.hulls, lines.size());
     if (cleaned_) add_nonfinite_values(lines);
   }
 

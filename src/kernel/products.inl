@@ -54,6 +54,11 @@ void sum_products(const float* a, std::int64_t lda, const Panels& b, const Range
   }
 }
 
+// After a product: strips with something to sum have begun.
+inline void begin_strips(bool* begun, const Range* depths, std::int64_t rows) {
+  for (std::int64_t i = 0; i < rows; i += kStripRows) begun[i / kStripRows] |= !depths[i / kStripRows].empty();
+}
+
 // For every strip of columns, the rows whose strips see one of them. Strips of rows that follow one another mostly have one hull: together
 // they are looked at once, which is a thirtieth of the work of asking every strip of rows for every strip of columns.
 inline void rows_that_see(const Range* hulls, std::int64_t rows, std::int64_t cols, Range* seen) {

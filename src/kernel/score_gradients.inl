@@ -10,16 +10,19 @@
 
 FUSEDATTN_INLINE F32 score_gradient(F32 p, F32 dp, F32 delta) { return mul(p, sub(dp, delta)); }
 
-// The probabilities P of a row from its scores: at most 1 / sum, whatever the rounding of max and of the products; with statistics of other
-// scores, whatever it comes to. What only products read, rounded to the words of Mac, takes the polynomial for that.
-template <class Mac, bool kOnlyProducts>
+// What score gradients are of: x, to which a bias is added, whose gradients are summed in float32; or s, whose gradients products read as words.
+enum class Of { sums, products };
+
+// The probabilities P of a row from its scores: at most 1 / sum, whatever the rounding of max and of the products, but for the error of the
+// polynomial; with statistics of other scores, whatever it comes to.
+template <class Mac, Of kOf>
 struct Normalize {
   float row_max, exponent, shift, most;
   template <int kVectors>
   FUSEDATTN_INLINE void operator()(F32 (&x)[kVectors]) const {
 #pragma GCC unroll 16
     for (int n = 0; n < kVectors; ++n) x[n] = min(broadcast(most), fma(sub(x[n], broadcast(row_max)), broadcast(exponent), broadcast(shift)));
-    if constexpr (kOnlyProducts)
+    if constexpr (kOf == Of::products)
       exp2_for_words<Mac>(x, kPowerOf8Bits);
     else
       exp2_for_words<Mac>(x);
@@ -149,9 +152,8 @@ class ScoreGradients {
   }
 
   // Calls visit(i, gradients...) with the gradients of rows i, i + 1, ... of the tile, so many at once; beyond the last row they are 0.
-  enum class Of { sums, products };  // x, to which a bias is added, or s, the product
-  template <int kAtOnce, class Visit>
-  void differentiate(Range rows, Of of, const Visit& visit) {
+  template <int kAtOnce, Of kOf, class Visit>
+  void differentiate(Range rows, const Visit& visit) {
     static_assert(kAtOnce == 1 || kAtOnce == 2);
     const Timed timed(p_, Stage::softmax);
     terms_.enter(rows, block_, s_.distances);
@@ -166,9 +168,9 @@ class ScoreGradients {
       }
     };
     if (keeping_.active())
-      each([&](std::int64_t i) { return differentiate_row(i, rows.begin + i, of, kept(i, rows.begin + i)); });
+      each([&](std::int64_t i) { return differentiate_row<kOf>(i, rows.begin + i, kept(i, rows.begin + i)); });
     else
-      each([&](std::int64_t i) { return differentiate_row(i, rows.begin + i, of, KeepAll{}); });
+      each([&](std::int64_t i) { return differentiate_row<kOf>(i, rows.begin + i, KeepAll{}); });
   }
 
   // The columns of the hull of a row's strip, in whole vectors: what gradients of rows are about. Outside everything is 0.
@@ -184,14 +186,14 @@ class ScoreGradients {
     }
   }
 
-  template <bool kOnlyProducts = true>
-  Normalize<Mac, kOnlyProducts> normalize(std::int64_t row) const {
+  template <Of kOf>
+  Normalize<Mac, kOf> normalize(std::int64_t row) const {
     const float shift = -s_.log_sum[row];
     return {s_.row_max[row], scaling_.exponent, shift, p_.foreign_stats ? kMostExponent : shift};
   }
 
-  template <class Normalize>
-  static void exponentiate(float* p, Range columns, const Normalize normalize) {
+  template <Of kOf>
+  static void exponentiate(float* p, Range columns, const Normalize<Mac, kOf> normalize) {
     for (std::int64_t j = columns.begin; j < columns.end; j += kPanel) {
       F32 x[kPanelVectors];
 #pragma GCC unroll 16
@@ -225,24 +227,19 @@ class ScoreGradients {
 
  private:
   // What is hidden becomes 0 before anything is summed: until then it may hold anything, NaN included.
-  template <class Keep>
-  FUSEDATTN_INLINE RowGradient<Keep> differentiate_row(std::int64_t i, std::int64_t row, Of of, const Keep& keep) {
+  template <Of kOf, class Keep>
+  FUSEDATTN_INLINE RowGradient<Keep> differentiate_row(std::int64_t i, std::int64_t row, const Keep& keep) {
     const Range hull = this->hull(i), seen = s_.seen[i].columns;
     float *p = probabilities(i), *dp = d_scores(i);
     if (terms_.present()) terms_.add(p, head_, row, seen, s_.cap_slopes);
-    for (const Range part : rest(i)) {
-      if (part.empty()) continue;
-      if (of == Of::products)
-        exponentiate(p, part, normalize(row));
-      else
-        exponentiate(p, part, normalize<false>(row));
-    }
+    for (const Range part : rest(i))
+      if (!part.empty()) exponentiate(p, part, normalize<kOf>(row));
     hide(p, i, row);
     hide(dp, i, row);
     if constexpr (!std::is_same_v<Keep, KeepAll>)
       for (std::int64_t j = hull.begin; j < hull.end; j += kLanes) store(dp + j, keep(mul(load(dp + j), broadcast(keeping_.inverse())), j));
     float delta = delta_of(i, row);
-    const float* slopes = of == Of::products ? s_.cap_slopes : nullptr;
+    const float* slopes = kOf == Of::products ? s_.cap_slopes : nullptr;
     if (slopes != nullptr || !std::isfinite(delta)) subtract(dp, i, row, std::exchange(delta, 0.0f), slopes);
     return {p, dp, broadcast(delta), keep};
   }

@@ -6,8 +6,8 @@
 // first block that a row sees, and is raised to the largest so far when that is more than kSlack above it: p may be as large as 2^kSlack,
 // which costs a float nothing, and most blocks leave r, sum and what was accumulated as they are.
 
-// Polynomials for 2^f, |f| <= 1/2, of least relative error: 1.7e-7 among those that are 1 at 0; and 7.5e-5, of mean 5e-6, for what
-// products of bfloat16 alone read, rounded to its 8 bits, whose error is up to 27 times that (1 stays 1 then).
+// Polynomials for 2^f, |f| <= 1/2, of least relative error: 1.7e-7 among those that are 1 at 0; and 7.5e-5, of mean 5e-6, for P
+// of a backward that products of bfloat16 read, rounded to 8 bits with up to 27 times that error (1 stays 1 then).
 constexpr float kPower[] = {0x1.5bba14p-10f, 0x1.3cea88p-7f, 0x1.c6b752p-5f, 0x1.ebf9bcp-3f, 0x1.62e42ap-1f, 1.0f};
 constexpr float kPowerOf8Bits[] = {0x1.c3f754p-5f, 0x1.f0de2p-3f, 0x1.62f31ap-1f, 0x1.fff692p-1f};
 

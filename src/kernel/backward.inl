@@ -15,7 +15,7 @@ class Backward : ScoreGradients<T, Mac> {
       : Base(p, item.b, item.head, item.scores_before, scratch), item_(item) {}
 
   void run() {
-    const std::int64_t cols = even_part(item_.cols.size(), sizes_.tile.cols, kPanel), rows = sizes_.tile.rows;
+    const std::int64_t cols = even_part(item_.cols.size(), sizes_.tile.cols, kPanel), rows = even_part(seq_.q_len, sizes_.tile.rows, kStripRows);
     const Range seeing = sight_.rows(item_.cols, seq_.q_len);
     sum_rows({seeing.begin / rows * rows, std::min(round_up(seeing.end, rows), seq_.q_len)});
     begin_dq();

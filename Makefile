@@ -1,4 +1,5 @@
-# The commands of this repository. Each makes what it needs, in .venv/, .venv-mindspore/, .venv-peers/ and build/; nothing else is touched.
+# The commands of this repository. Each makes what it needs, in .venv/, .venv-mindspore/, .venv-peers/, build/ and dist/ (`instructions` writes its
+# table, `install-cann` what PREFIX says).
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 SHELL := /bin/bash
@@ -10,6 +11,7 @@ MINDSPORE_VENV := .venv-mindspore
 PEER_VENVS := .venv-peers
 PEERS := zentorch onnxruntime jax flex
 BENCH_RESULTS ?= build/bench-full.json
+BENCH_COMMIT = $(addprefix --commit=,$(shell git describe --always --dirty --abbrev=12 --exclude '*' 2>/dev/null))
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 WERROR ?= OFF
 PRESET ?= release
@@ -44,11 +46,11 @@ demo: $(STAMPS)/wheel ## Build, install into .venv, and show the library at work
 
 .PHONY: bench
 bench: $(STAMPS)/wheel ## Measure against the goals, torch and this machine's limit, in about 5 minutes (BENCH_ARGS='--json out.json')
-	$(VENV)/bin/fusedattn bench $(BENCH_ARGS)
+	$(VENV)/bin/fusedattn bench $(BENCH_COMMIT) $(BENCH_ARGS)
 
 .PHONY: bench-full
 bench-full: $(STAMPS)/wheel $(PEERS:%=$(PEER_VENVS)/%/.stamp) ## Measure the whole grid against every peer, in an hour or two; goes on where it was stopped
-	$(VENV)/bin/fusedattn bench --cells full --peers $(PEER_VENVS) --budget 3600 --json $(BENCH_RESULTS) --resume $(BENCH_ARGS)
+	$(VENV)/bin/fusedattn bench --cells full --peers $(PEER_VENVS) --budget 3600 --json $(BENCH_RESULTS) --resume $(BENCH_COMMIT) $(BENCH_ARGS)
 
 .PHONY: test
 test: $(STAMPS)/wheel ctest ## Run the C++ tests and the Python tests

@@ -45,7 +45,7 @@ def goal_table(report: dict) -> str:
 def _number(value: float | None, of: str) -> str:
     if value is None:
         return ""
-    return f"{value:.0f} %" if of.startswith(("share", "%")) else f"{value:.3g}×"
+    return f"{value + 0.0:.1f} %" if of.startswith(("share", "%")) else f"{value:.2f}×"
 
 
 def loss_table(*reports: dict) -> str:

@@ -165,7 +165,7 @@ def bench(
         list[str] | None,
         typer.Option(
             help="goals (what the goals are about), full (the whole grid: an hour or two, with --budget 3600 and --resume), or a shape as in --shape, optionally with "
-            ":causal, :band or :padding and with :dropout. May be repeated. Without it: goals."
+            ":causal, :band or :padding and with :dropout. May be repeated. Without it, --shape and --costs: goals."
         ),
     ] = None,
     shape: Annotated[
@@ -183,7 +183,7 @@ def bench(
     threads: Annotated[
         int, typer.Option(min=1, max=1024, help="Threads of fusedattn, torch and the probe; goals have their own.")
     ] = 1,
-    rounds: Annotated[int, typer.Option(min=3, help="Most rounds of a measurement.")] = 15,
+    rounds: Annotated[int, typer.Option(min=3, help="Most undisturbed rounds of a measurement; --costs has its own.")] = 15,
     budget: Annotated[float, typer.Option(min=1, help="Seconds for everything, about.")] = 200.0,
     costs: Annotated[
         bool,
@@ -207,8 +207,9 @@ def bench(
         bool, typer.Option("--resume", help="Go on where the file of --json ends, instead of measuring anew.")
     ] = False,
     plot: Annotated[
-        Path | None, typer.Option(help="Also draw a chart (needs matplotlib), e.g. bench.png.")
+        Path | None, typer.Option(help="Also draw a chart of what cells reach (needs matplotlib), e.g. bench.png.")
     ] = None,
+    commit: Annotated[str | None, typer.Option(help="The sources of this package, for the file of --json.")] = None,
 ) -> None:
     """Speed as a share of the machine's limit, in rounds with torch's attention, beside what is aimed at.
 
@@ -235,6 +236,7 @@ def bench(
         json_file=json_file,
         resume=resume,
         plot=plot,
+        commit=commit,
     )
     _mask_suffix(mask, causal, shape)
     with _progress() as tell:

@@ -7,7 +7,7 @@
 // which costs a float nothing, and most blocks leave r, sum and what was accumulated as they are.
 
 // Polynomials for 2^f, |f| <= 1/2, of least relative error: 1.7e-7 among those that are 1 at 0; and 7.5e-5, of mean 5e-6, for P
-// of a backward that products of bfloat16 read, rounded to 8 bits with up to 27 times that error (1 stays 1 then).
+// of a backward that products of bfloat16 read, rounded to 8 bits with up to 26 times that error (1 stays 1 then).
 constexpr float kPower[] = {0x1.5bba14p-10f, 0x1.3cea88p-7f, 0x1.c6b752p-5f, 0x1.ebf9bcp-3f, 0x1.62e42ap-1f, 1.0f};
 constexpr float kPowerOf8Bits[] = {0x1.c3f754p-5f, 0x1.f0de2p-3f, 0x1.62f31ap-1f, 0x1.fff692p-1f};
 

@@ -19,7 +19,7 @@ constexpr std::int64_t kMostLines = 1026, kFewestLines = 48, kItemsPerWorker = 4
 // least so many columns. It depends on the sequence's own shape alone, and so do the bits of the result.
 constexpr std::int64_t kSplitLines = 96, kPartCols = 1024;
 
-// Columns of a backward split, about: one block of the kernels, or two.
+// Columns of a backward split, about: a block of the kernels, or more where features are wide.
 constexpr std::int64_t kSplitCols = 512, kSplitUnit = 64;
 
 // Backward units in flight: enough that no worker waits while small units finish, but no more than this much memory for it.

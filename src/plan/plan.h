@@ -36,7 +36,7 @@ struct Plan {
   std::int64_t lines = 0;                  // of the largest forward item
   std::int64_t parts = 0, part_lines = 0;  // of items that share their rows with others; lines of the largest
 
-  std::vector<Unit> units;  // longest first; the heads of a group one after another
+  std::vector<Unit> units;  // longest first if several workers take sequences that differ; the heads of a group one after another
   std::int64_t items = 0;   // of all units
   std::int64_t slots = 0;   // units in flight
   std::int64_t max_q_len = 0, max_kv_len = 0, max_splits = 0;

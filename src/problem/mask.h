@@ -87,8 +87,6 @@ struct Sight {
     if (columns.begin < prefix) return {0, q_len};
     return band.nowhere() ? Range{} : meet({columns.begin - band.right, columns.end + band.left}, {0, q_len});
   }
-
-  bool unbounded() const { return band.left >= kUnbounded / 2 && band.right >= kUnbounded / 2; }
 };
 
 // The sight of sequence b, which has these lengths.

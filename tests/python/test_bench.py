@@ -279,6 +279,18 @@ def test_the_plan_is_drawn(name, picture):
     assert stages.draw(cells.parse(name, ["fp32"], 1)[0], [2, 2]) == picture
 
 
+def test_a_chart_leaves_out_what_a_peer_refused(tmp_path):
+    pytest.importorskip("matplotlib")
+    from fusedattn.bench import chart
+
+    results = [
+        {"name": "1,1,16,64", "dtype": "fp32", "direction": "forward", "threads": 1, "peers": peers}
+        for peers in ({"torch": {"refusal": "too wide", "seconds": None}}, {"torch": {"share_percent": 50.0}, "JAX": {"share_percent": 40.0}})
+    ]
+    chart.save({"machine": {"cpu": "a CPU", "lane": "avx2"}, "results": results}, tmp_path / "chart.svg")
+    assert (tmp_path / "chart.svg").read_text().startswith("<?xml")
+
+
 @pytest.mark.parametrize(("page", "machine"), [("performance", "zen4-avx512"), ("performance_avx2", "zen3-avx2")])
 def test_the_pages_have_what_the_committed_results_say(page, machine):
     root = Path(__file__).resolve().parents[2]

@@ -93,7 +93,7 @@ def test_bench_of_one_small_cell(tmp_path):
     pytest.importorskip("torch")
     target = tmp_path / "bench.json"
     result = run(
-        "bench", "--cells", "1,2,64,32:causal", "--dtype", "bf16", "--budget", "2", "--json", str(target)
+        "bench", "--cells", "1,2,64,32:causal", "--dtype", "bf16", "--budget", "2", "--json", str(target), "--commit", "of a test"
     )
     assert result.returncode == 0, result.stdout + result.stderr
     assert "1,2,64,32" in result.stdout and "\x1b" not in result.stdout
@@ -102,6 +102,7 @@ def test_bench_of_one_small_cell(tmp_path):
     assert report["machine"]["version"] == _native.version()
     assert [row["direction"] for row in report["results"]] == ["forward", "backward"]
     for row in report["results"]:
+        assert row["commit"] == "of a test"
         assert {"fusedattn", "torch"} <= set(row["peers"])
         assert row["peers"]["torch"]["ratio"][0] > 0 and row["limit_gflops"] > 0
         assert max(row["errors"].values()) < 2e-2
@@ -115,6 +116,8 @@ def test_bench_draws_a_chart(tmp_path):
     result = run("bench", *options)
     assert result.returncode == 0, result.stderr
     assert target.read_bytes().startswith(b"\x89PNG")
+    refused = run("bench", "--costs", "--plot", str(target))
+    assert refused.returncode != 0 and "--plot" in refused.stdout + refused.stderr
 
 
 def test_bench_of_a_shape_of_ones_own(tmp_path):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 
-
 def save(report: dict, path: Path) -> None:
     """Writes a panel of bars for forward and one for backward. The suffix of `path` chooses the format."""
     import matplotlib
@@ -33,10 +32,10 @@ def save(report: dict, path: Path) -> None:
 
 
 def _panel(axis, results: list[dict], direction: str) -> None:
-    names = list(results[0]["peers"])
+    names = list(dict.fromkeys(name for row in results for name in row["peers"]))
     height = 0.8 / len(names)
     for index, name in enumerate(names):
-        shares = [row["peers"][name]["share_percent"] or 0 for row in results]
+        shares = [row["peers"].get(name, {}).get("share_percent") or 0 for row in results]
         places = [number + (index - (len(names) - 1) / 2) * height for number in range(len(results))]
         axis.barh(places, shares, height, label=name, color=f"C{index}")
     axis.set_yticks(range(len(results)), [_label(row) for row in results], fontsize=8)

@@ -36,11 +36,14 @@ class Request:
     json_file: Path | None
     resume: bool
     plot: Path | None
+    commit: str | None
 
 
 def run(request: Request, tell: Tell) -> dict:
     """Measures what is asked for. Writes the JSON file after every measurement, and the chart at the end."""
     jobs = grids.select(request.cells, request.dtypes, request.threads, request.directions)
+    if request.plot is not None and not jobs:
+        raise ValueError("--plot draws what cells reach; --costs alone has none")
     kept = _kept(request)
     if "goals" in request.cells and request.peers is None and not request.alone:
         wanted = goals.features()
@@ -48,7 +51,7 @@ def run(request: Request, tell: Tell) -> dict:
         wanted = None if request.costs else set()
     share = 1.0 if not jobs else _COSTS_SHARE if wanted != set() else 0.0
     result = {"machine": info.collect(), "results": [], "goals": [], "seconds": 0.0}
-    commit = _commit()
+    commit = request.commit or _commit()
 
     def keep(partial: dict) -> None:
         result.update(partial)

@@ -139,8 +139,8 @@ def _notes(report: dict) -> list[str]:
         )
     if any(not r["steady"] for r in results):
         notes.append(
-            "! other work shares this machine: in most rounds the limit moved more than 5 %, or a thread was "
-            "without its CPU for 5 % of the time. All rounds count, and the shares are too low."
+            "! other work shares this machine: fewer than three rounds were undisturbed (the limit moved less than 5 %, every "
+            "thread had its CPU for 95 % of the time). So all rounds count, and the shares may be too low."
         )
     if any(peers.TORCH_INTEL in r["peers"] for r in results):
         notes.append(

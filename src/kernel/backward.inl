@@ -133,7 +133,7 @@ class Backward : ScoreGradients<T, Mac> {
   void find_whole(Range rows) {
     some_whole_ = false;
     if (!kFinishesTiles || narrow_ || terms_.present() || keeping_.active() || std::max(sizes_.q_words, sizes_.v_words) > kDepthChunk) return;
-    if (sizeof(T) < sizeof(float) && block_.size() == seq_.kv_len) return;
+    if (Base::all_at_hand()) return;
     const Range all = sight_.common(rows, seq_.kv_len);
     const bool beyond = all.begin < block_.begin || all.end > block_.end;
     for (std::int64_t i = 0; i < rows.size(); i += kStripRows) s_.whole[i / kStripRows] = {Base::hull(i).begin, Base::hull(i).begin};
@@ -185,14 +185,14 @@ class Backward : ScoreGradients<T, Mac> {
         }
       });
       Base::multiply_values(rows, {panel, panel + kPanel}, [=, this](std::int64_t i, std::int64_t j, const Sums& dp) FUSEDATTN_ALWAYS {
-        const float *const delta = s_.delta + rows.begin + i, *const p = s_.panel + i * kPanel;
+        const float* const p = s_.panel + i * kPanel;
 #pragma GCC unroll 16
         for (int m = 0; m < kStripRows; m += 2) {
           const TwoRows to = two_rows(i + m);
 #pragma GCC unroll 16
           for (int n = 0; n < kPanelVectors; ++n) {
             const F32 even = load(p + m * kPanel + n * kLanes), odd = load(p + (m + 1) * kPanel + n * kLanes);
-            to.store_words(j + n * kLanes, even, odd, score_gradient(even, dp[m][n], broadcast(delta[m])), score_gradient(odd, dp[m + 1][n], broadcast(delta[m + 1])));
+            to.store_words(j + n * kLanes, even, odd, mul(even, dp[m][n]), mul(odd, dp[m + 1][n]));
           }
         }
       });

@@ -7,6 +7,7 @@ struct BackwardScratch {
   float *p_pairs, *ds_pairs, *ds_rows;              // what products read of them
   float* panel;                                     // P of a whole panel of columns, where words are pairs
   float *row_max, *log_sum, *delta, *mass;          // of all rows
+  float* first;                                     // of a tile's rows: what sums of dP begin with
   float *distances, *cap_slopes;                    // of rows and columns; of one row's soft cap, null without
   std::uint16_t* words;                             // of two rows
   bool *dq_begun, *dkv_begun;                       // of strips of all rows, of columns: whether dq, whether dk and dv have a sum of theirs
@@ -64,6 +65,7 @@ struct BackwardSizes {
     s.log_sum = arena.take<float>(q_len);
     s.delta = arena.take<float>(q_len);
     s.mass = arena.take<float>(q_len);
+    s.first = arena.take<float>(tile.rows);
     s.distances = arena.take<float>(has_distances ? ScoreTerms::distances(tile.rows, tile.cols) : 0);
     s.cap_slopes = has_cap ? arena.take<float>(ld_scores) : nullptr;
     s.words = arena.take<std::uint16_t>(drops ? 2 * Keeping::room(tile.cols) : 0);

@@ -44,13 +44,20 @@ FUSEDATTN_INLINE void multiply_step(const float*& a, std::int64_t lda, const flo
   __asm__ volatile("" : "+r"(a), "+r"(b) : : "memory");
 }
 
-// The sums of a tile, in registers.
-template <class Mac, int kRows, int kVectors, bool kColumns>
-FUSEDATTN_INLINE void multiply(const float* a, std::int64_t lda, const float* b, std::int64_t ldb, std::int64_t depth, F32 (&acc)[kRows][kVectors]) {
+constexpr float kZeros[kStripRows] = {};
+FUSEDATTN_INLINE F32 beginning_of_row(int) { return zero(); }
+FUSEDATTN_INLINE F32 beginning_of_row(int m, const float* first) { return broadcast_from(first + m); }
+
+// The sums of a tile, in registers. They begin with 0, or with what `first`, if there is one, has of each row.
+template <class Mac, int kRows, int kVectors, bool kColumns, class... First>
+FUSEDATTN_INLINE void multiply(const float* a, std::int64_t lda, const float* b, std::int64_t ldb, std::int64_t depth, F32 (&acc)[kRows][kVectors],
+                               First... first) {
 #pragma GCC unroll 16
-  for (int m = 0; m < kRows; ++m)
+  for (int m = 0; m < kRows; ++m) {
+    const F32 beginning = beginning_of_row(m, first...);
 #pragma GCC unroll 16
-    for (int n = 0; n < kVectors; ++n) acc[m][n] = zero();
+    for (int n = 0; n < kVectors; ++n) acc[m][n] = beginning;
+  }
   std::int64_t k = depth;
   for (; k >= kStepsAtOnce; k -= kStepsAtOnce)
 #pragma GCC unroll 8
@@ -58,11 +65,11 @@ FUSEDATTN_INLINE void multiply(const float* a, std::int64_t lda, const float* b,
   for (; k > 0; --k) multiply_step<Mac, kRows, kVectors, kColumns>(a, lda, b, ldb, acc);
 }
 
-template <class Mac, int kRows, int kVectors, bool kColumns>
+template <class Mac, int kRows, int kVectors, bool kColumns, class... First>
 void multiply_tile(const float* a, std::int64_t lda, const float* b, std::int64_t ldb, float* c, std::int64_t ldc,
-                   std::int64_t depth, bool accumulate) {
+                   std::int64_t depth, bool accumulate, First... first) {
   F32 acc[kRows][kVectors];
-  multiply<Mac, kRows, kVectors, kColumns>(a, lda, b, ldb, depth, acc);
+  multiply<Mac, kRows, kVectors, kColumns>(a, lda, b, ldb, depth, acc, first...);
 #pragma GCC unroll 16
   for (int m = 0; m < kRows; ++m)
 #pragma GCC unroll 16
@@ -73,34 +80,36 @@ void multiply_tile(const float* a, std::int64_t lda, const float* b, std::int64_
 }
 
 // A whole tile, whose sums finish(i, j, sums) takes from the registers.
-template <class Mac, class Finish>
-void multiply_whole_tile(const float* a, std::int64_t lda, const float* b, std::int64_t depth, std::int64_t i, std::int64_t j, const Finish& finish) {
+template <class Mac, class Finish, class... First>
+void multiply_whole_tile(const float* a, std::int64_t lda, const float* b, std::int64_t depth, std::int64_t i, std::int64_t j, const Finish& finish,
+                         First... first) {
   F32 acc[kStripRows][kPanelVectors];
-  multiply<Mac, kStripRows, kPanelVectors, false>(a, lda, b, kPanel, depth, acc);
+  multiply<Mac, kStripRows, kPanelVectors, false>(a, lda, b, kPanel, depth, acc, first...);
   finish(i, j, acc);
 }
 
+template <class... First>
 using MultiplyTile = void (*)(const float* a, std::int64_t lda, const float* b, std::int64_t ldb, float* c,
-                              std::int64_t ldc, std::int64_t depth, bool accumulate);
+                              std::int64_t ldc, std::int64_t depth, bool accumulate, First... first);
 
 // The tile for 1..kStripRows rows and 1..kPanelVectors vectors.
-template <class Mac, bool kColumns>
+template <class Mac, bool kColumns, class... First>
 struct Tiles {
-  MultiplyTile of[kStripRows][kPanelVectors];
+  MultiplyTile<First...> of[kStripRows][kPanelVectors];
 
   template <int kRows>
   constexpr void fill_row() {
-    of[kRows - 1][0] = &multiply_tile<Mac, kRows, 1, kColumns>;
-    if constexpr (kPanelVectors >= 2) of[kRows - 1][1] = &multiply_tile<Mac, kRows, 2, kColumns>;
-    if constexpr (kPanelVectors >= 3) of[kRows - 1][2] = &multiply_tile<Mac, kRows, 3, kColumns>;
-    if constexpr (kPanelVectors >= 4) of[kRows - 1][3] = &multiply_tile<Mac, kRows, 4, kColumns>;
+    of[kRows - 1][0] = &multiply_tile<Mac, kRows, 1, kColumns, First...>;
+    if constexpr (kPanelVectors >= 2) of[kRows - 1][1] = &multiply_tile<Mac, kRows, 2, kColumns, First...>;
+    if constexpr (kPanelVectors >= 3) of[kRows - 1][2] = &multiply_tile<Mac, kRows, 3, kColumns, First...>;
+    if constexpr (kPanelVectors >= 4) of[kRows - 1][3] = &multiply_tile<Mac, kRows, 4, kColumns, First...>;
     if constexpr (kRows > 1) fill_row<kRows - 1>();
   }
   constexpr Tiles() : of{} { fill_row<kStripRows>(); }
 };
 
-template <class Mac, bool kColumns>
-constexpr Tiles<Mac, kColumns> kTiles{};
+template <class Mac, bool kColumns, class... First>
+constexpr Tiles<Mac, kColumns, First...> kTiles{};
 
 constexpr std::int64_t round_up(std::int64_t n, std::int64_t unit) { return (n + unit - 1) / unit * unit; }
 

@@ -5,10 +5,10 @@ using Sums = F32[kStripRows][kPanelVectors];
 struct NoFinish {};
 
 // C = A B^T for a tile: packed panels of some columns against the strips of rows that see one of them. Panels of `whole` are not stored:
-// finish(i, j, sums) gets those of rows i and columns j on.
-template <class Mac, class Finish = NoFinish>
+// finish(i, j, sums) gets those of rows i and columns j on. Sums begin with 0, or with what `first`, if there is one, has of each row.
+template <class Mac, class Finish = NoFinish, class... First>
 void inner_products(const float* a, std::int64_t lda, const float* panels, std::int64_t depth, std::int64_t rows, Range columns,
-                    const Range* hulls, float* c, std::int64_t ldc, const Range* whole = nullptr, const Finish& finish = {}) {
+                    const Range* hulls, float* c, std::int64_t ldc, const Range* whole = nullptr, const Finish& finish = {}, First... first) {
   const std::int64_t strips = (rows + kStripRows - 1) / kStripRows;
   std::int64_t last = 0;
   for (std::int64_t t = 0; t < strips; ++t) last = std::max(last, hulls[t].end);
@@ -18,14 +18,14 @@ void inner_products(const float* a, std::int64_t lda, const float* panels, std::
         if constexpr (!std::is_same_v<Finish, NoFinish>)
           if (whole[t].begin <= j && j < whole[t].end) {
             const std::int64_t i = t * kStripRows;
-            multiply_whole_tile<Mac>(a + i * lda, lda, panels + j / kPanel * depth * kPanel, depth, i, j, finish);
+            multiply_whole_tile<Mac>(a + i * lda, lda, panels + j / kPanel * depth * kPanel, depth, i, j, finish, first + i...);
             continue;
           }
         if (j + kPanel <= hulls[t].begin || j >= hulls[t].end) continue;
         const std::int64_t i = t * kStripRows, vectors = (std::min(kPanel, hulls[t].end - j) + kLanes - 1) / kLanes;
-        kTiles<Mac, false>.of[std::min<std::int64_t>(kStripRows, rows - i) - 1][vectors - 1](
+        kTiles<Mac, false, First...>.of[std::min<std::int64_t>(kStripRows, rows - i) - 1][vectors - 1](
             a + i * lda + w, lda, panels + j / kPanel * depth * kPanel + w * kPanel, kPanel, c + i * ldc + j, ldc,
-            std::min(kDepthChunk, depth - w), w > 0);
+            std::min(kDepthChunk, depth - w), w > 0, (w > 0 ? kZeros : first + i)...);
       }
 }
 

@@ -29,6 +29,7 @@ struct Bytes {
   bool per_row = true;
   int32_t meaning = FUSEDATTN_NONZERO_HIDES;
   bool whole = false;  // packed: one matrix for all sequences, at the rows and columns of the tensors
+  int64_t short_rows = 0;  // if any, so many rows see 40 columns, and those after them all
 };
 
 inline constexpr fusedattn_band kNoBand{FUSEDATTN_UNBOUNDED, FUSEDATTN_UNBOUNDED};
@@ -87,8 +88,9 @@ inline bool inside(const fusedattn_band& band, int64_t shift, int64_t i, int64_t
 }
 
 // The byte at (sequence, head, row, column), the same in every run. About a third of them hide; every fifth row hides
-// all.
+// all. Or, with short rows, the columns that these do not see.
 inline bool byte_hides(const Bytes& bytes, int64_t b, int64_t n, int64_t i, int64_t j) {
+  if (bytes.short_rows > 0) return i < bytes.short_rows && j >= 40;
   const int64_t row = bytes.per_row ? i : 0, head = bytes.per_head ? n : 0, sequence = bytes.per_sequence ? b : 0;
   if (bytes.per_row && (row + head) % 5 == 4) return true;
   const int64_t mixed = (row * 31 + head * 17 + sequence * 7 + j * 13) * 2654435761 % 1000003;
@@ -239,6 +241,14 @@ inline void add_band_cases(CaseList& list) {
     }
   }
   list.add({.name = "causal_long", .q_len = 1025, .kv_len = 1025, .dim = 8, .bottom_right = kCausal});
+  // Rows are divided into tiles of some of these heights: one that sees a part of a block, and then one that sees all.
+  for (const int64_t rows : {96, 144, 168, 192}) {
+    list.add({.name = "short_rows_" + std::to_string(rows),
+              .q_len = 2 * rows,
+              .kv_len = 1100,
+              .dim = 8,
+              .bytes = {.present = true, .short_rows = rows}});
+  }
   list.add({.name = "window_long", .q_len = 1300, .kv_len = 1300, .dim = 8, .bottom_right = {100, 0}});
 }
 

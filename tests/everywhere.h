@@ -11,7 +11,7 @@ namespace fusedattn::tests {
 
 inline constexpr int32_t kTypes[] = {FUSEDATTN_FLOAT32, FUSEDATTN_BFLOAT16, FUSEDATTN_FLOAT16};
 
-// Cases that reach full and partial tiles, remainders in every direction, groups, packing and bytes.
+// Cases that reach full and partial tiles, remainders in every direction, groups, packing, bytes, and several blocks.
 inline std::vector<Case> contract_cases() {
   std::vector<Case> cases;
   const Case base{.name = "causal",
@@ -31,6 +31,7 @@ inline std::vector<Case> contract_cases() {
   cases.push_back(c);
   c = base, c.name = "packed", c.q_ends = {33, 70}, c.kv_ends = {40, 141};
   cases.push_back(c);
+  cases.push_back({.name = "blocks", .q_len = 336, .kv_len = 1100, .dim = 8, .dim_v = 8, .bytes = {.present = true, .short_rows = 168}});
   cases.push_back({.name = "one", .q_len = 1, .kv_len = 1, .dim = 1, .dim_v = 1});
   return cases;
 }

@@ -37,6 +37,7 @@ struct BackwardSizes {
   std::int64_t value_panel() const { return v_words * kPanel; }
   std::int64_t q_pair_stride() const { return Mac::kDepth == 1 ? ld_q : ld_dq; }
   std::int64_t d_out_pair_stride() const { return Mac::kDepth == 1 ? ld_v : ld_dv; }
+  std::int64_t ld_ds_rows() const { return Mac::kDepth == 1 ? ld_scores : leading(words<Mac>(tile.cols)); }
 
   BackwardScratch lay(Arena& arena) const {
     BackwardScratch s;
@@ -58,7 +59,7 @@ struct BackwardSizes {
       s.d_out_pairs = arena.take<float>(words<Mac>(tile.rows) * ld_dv);
       s.p_pairs = arena.take<float>(words<Mac>(tile.rows) * ld_scores);
       s.ds_pairs = arena.take<float>(words<Mac>(tile.rows) * ld_scores);
-      s.ds_rows = arena.take<float>(tile.rows * ld_scores);
+      s.ds_rows = arena.take<float>(tile.rows * ld_ds_rows());
       s.panel = arena.take<float>(tile.rows * kPanel);
     }
     s.row_max = arena.take<float>(q_len);

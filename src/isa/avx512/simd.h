@@ -7,9 +7,7 @@ constexpr int kPanelVectors = 4;
 constexpr int kStepsAtOnce = 2;    // steps of depth between two branches: more need a register that is not there
 constexpr bool kFinishesTiles = true;  // what follows on a tile of scores is done in its registers: 8 of 32 are left for it
 constexpr int kTileStrips = 8;     // strips of a forward tile: 48 rows of 512 scores take 96 KB of the second-level cache
-// Of a backward tile: 144 rows. Those of 192 sum dK and dV less often, which gains 0 to 1 % where a core has the third-level cache for itself, but
-// what they keep overflows the second: where others fill the third, 144 are 1 to 8 % faster.
-constexpr int kMostGradientStrips = 24;
+constexpr int kMostGradientStrips = 28;  // of a backward tile: 168 rows. More sum dK and dV less often, and what they keep overflows the second-level cache
 constexpr std::int64_t kBlockBytes = 512 * 1024;  // keys and values of one block: half of a 1 MB second-level cache
 
 FUSEDATTN_INLINE F32 broadcast(float x) { return _mm512_set1_ps(x); }

@@ -6,23 +6,20 @@
 
 #include "isa/cpu.h"
 
+// The build says which there are beside the first: FUSEDATTN_LANE_<name>.
 namespace fusedattn {
 namespace baseline {
 extern const Kernels kernels;
 }
-#if defined(__x86_64__)
 namespace avx2 {
 extern const Kernels kernels;
 }
-#if !defined(FUSEDATTN_WITHOUT_AVX512)
 namespace avx512 {
 extern const Kernels kernels;
 }
 namespace avx512_bf16 {
 extern const Kernels kernels;
 }
-#endif
-#endif
 
 namespace {
 
@@ -47,11 +44,13 @@ Status choose(const char* source, const char* name, const Kernels*& kernels) {
 
 const std::vector<Lane>& lanes() {
   static const std::vector<Lane> all = {
-#if defined(__x86_64__)
-#if !defined(FUSEDATTN_WITHOUT_AVX512)
+#ifdef FUSEDATTN_LANE_avx512_bf16
       {&avx512_bf16::kernels, cpu().avx512_bf16 ? "" : "this CPU or operating system lacks AVX-512 BF16"},
+#endif
+#ifdef FUSEDATTN_LANE_avx512
       {&avx512::kernels, cpu().avx512 ? "" : "this CPU or operating system lacks AVX-512 F, BW, DQ or VL"},
 #endif
+#ifdef FUSEDATTN_LANE_avx2
       {&avx2::kernels, cpu().avx2 ? "" : "this CPU or operating system lacks AVX2, FMA or F16C"},
 #endif
       {&baseline::kernels, ""},

@@ -105,17 +105,23 @@ class Backward : ScoreGradients<T, Mac> {
     if (keys_cleaned_) add_nonfinite_keys(rows);
   }
 
+  // Where pairs of rows of P and dX lie: those of all columns, or of a panel alone.
+  struct Pairs {
+    std::int64_t ld, first;  // words from pair to pair; the first column
+  };
+  Pairs all_pairs() const { return {sizes_.ld_scores, 0}; }
+  static Pairs pairs_of_panel(std::int64_t first) { return {leading(kPanel), first}; }
+
   // dV and dK of a tile.
   void sum_columns(std::int64_t rows) {
     const Timed timed(p_, Stage::products);
     rows_that_see(s_.hulls, rows, block_.size(), s_.column_hulls);
-    sum_products<Mac, true>(s_.p_pairs, sizes_.ld_scores, d_out_pairs(), s_.column_hulls, block_.size(), p_.dim_v, s_.dv, sizes_.ld_dv, s_.dkv_begun);
-    sum_products<Mac, true>(s_.ds_pairs, sizes_.ld_scores, q_pairs(), s_.column_hulls, block_.size(), p_.dim, s_.dk, sizes_.ld_dq, s_.dkv_begun);
+    sum_pairs(all_pairs(), block_.size(), s_.dkv_begun);
     begin_strips(s_.dkv_begun, s_.column_hulls, block_.size());
   }
 
   // The same of a tile whose rows all see every column, P and dX included, a panel of columns at a time: their pairs of rows then take a panel's
-  // room of the second-level cache, which what a tile keeps would overflow. In long sequences this gains 0.5 to 1.5 %, and nothing in float32, where
+  // room of the second-level cache, which what a tile keeps would overflow. In long sequences this gains 0.4 to 1.1 %, and nothing in float32, where
   // a tile keeps more than that beside them.
   void sum_by_panels(Range rows) {
     if constexpr (kGoesByPanels) {
@@ -124,17 +130,21 @@ class Backward : ScoreGradients<T, Mac> {
       if (begun) complete_sums();
       std::fill(s_.column_hulls, s_.column_hulls + (kPanel + kStripRows - 1) / kStripRows, Range{0, rows.size()});
       for (std::int64_t j = 0; j < block_.size(); j += kPanel) {
-        const Pairs pairs = pairs_of_panel(j);
-        finish_panel(rows, j, pairs);
+        finish_panel(rows, j, pairs_of_panel(j));
         const Timed timed(p_, Stage::products);
-        const auto sum = [&](const float* a, const Panels& b, std::int64_t dim, float* sums, std::int64_t ld) {
-          sum_products<Mac, true>(a, pairs.ld, b, s_.column_hulls, kPanel, dim, sums + j * ld, ld, begun ? nullptr : s_.dkv_begun);
-        };
-        sum(s_.p_pairs, d_out_pairs(), p_.dim_v, s_.dv, sizes_.ld_dv);
-        sum(s_.ds_pairs, q_pairs(), p_.dim, s_.dk, sizes_.ld_dq);
+        sum_pairs(pairs_of_panel(j), kPanel, begun ? nullptr : s_.dkv_begun);
       }
       std::fill(s_.dkv_begun, end, true);
     }
+  }
+
+  // Of the columns that these pairs of rows are about.
+  void sum_pairs(Pairs pairs, std::int64_t columns, const bool* begun) {
+    const auto sum = [&](const float* a, const Panels& b, std::int64_t dim, float* sums, std::int64_t ld) {
+      sum_products<Mac, true>(a, pairs.ld, b, s_.column_hulls, columns, dim, sums + pairs.first * ld, ld, begun);
+    };
+    sum(s_.p_pairs, d_out_pairs(), p_.dim_v, s_.dv, sizes_.ld_dv);
+    sum(s_.ds_pairs, q_pairs(), p_.dim, s_.dk, sizes_.ld_dq);
   }
 
   // Everything of few rows, all that there are, where nothing is hidden and no 0 meets a NaN.
@@ -157,13 +167,6 @@ class Backward : ScoreGradients<T, Mac> {
       store(column_of(p_.dk, block_.begin), p_.dk.row_stride, column_of(p_.dv, block_.begin), p_.dv.row_stride);
     stored_ = true;
   }
-
-  // Where pairs of rows of P and dX lie: those of all columns, or of a panel alone.
-  struct Pairs {
-    std::int64_t ld, first;  // words from pair to pair; the first column
-  };
-  Pairs all_pairs() const { return {sizes_.ld_scores, 0}; }
-  static Pairs pairs_of_panel(std::int64_t first) { return {leading(kPanel), first}; }
 
   // Panels that all rows of a strip see are differentiated while their sums are in registers, where nothing else is to be known for that.
   void find_whole(Range rows) {

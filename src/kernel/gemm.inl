@@ -44,7 +44,7 @@ FUSEDATTN_INLINE void multiply_step(const float*& a, std::int64_t lda, const flo
   __asm__ volatile("" : "+r"(a), "+r"(b) : : "memory");
 }
 
-constexpr float kZeros[kStripRows] = {};
+constexpr float kZeros[kStripRows] = {};  // what further parts of a sum begin with
 FUSEDATTN_INLINE F32 beginning_of_row(int) { return zero(); }
 FUSEDATTN_INLINE F32 beginning_of_row(int m, const float* first) { return broadcast_from(first + m); }
 

@@ -162,8 +162,10 @@ class ScoreGradients {
       product();
   }
 
+  // Dropout multiplies dP before delta is subtracted.
+  bool begins_with_delta() const { return kBeginsWithDelta && !keeping_.active(); }
   void begin_with_delta(Range rows) {
-    if (keeping_.active() || all_at_hand()) return std::fill(s_.first, s_.first + rows.size(), 0.0f);
+    if (!begins_with_delta() || all_at_hand()) return std::fill(s_.first, s_.first + rows.size(), 0.0f);
     for (std::int64_t i = 0; i < rows.size(); ++i) s_.first[i] = at_hand(rows.begin + i) ? 0.0f : -s_.delta[rows.begin + i];
   }
 
@@ -288,11 +290,11 @@ class ScoreGradients {
     if (s_.seen[i].holes) hide_holes(values, bytes_of_row(row), p_.mask.bytes.nonzero_hides, seen, 0.0f);
   }
 
-  // What of delta is still to be subtracted. delta is also sum_j P dP. Where all columns of a row are at hand, which shows in the sum of P, that is as exact as float32;
-  // dO * out has the rounding of a 16-bit out, which shows in rows that see few columns. What is summed is by how much dP differs from
+  // What of delta is still to be subtracted. delta is also sum_j P dP. Where all columns of a row are at hand, which shows in the sum of P, that is as
+  // exact as float32; dO * out has the rounding of a 16-bit out, which shows in rows that see few columns. What is summed is by how much dP differs from
   // that: a key that is alone then gives its score exactly no gradient, however P was rounded.
   float delta_of(std::int64_t i, std::int64_t row) const {
-    if (!at_hand(row)) return kBeginsWithDelta && !keeping_.active() ? 0.0f : s_.delta[row];
+    if (!at_hand(row)) return begins_with_delta() ? 0.0f : s_.delta[row];
     const Range hull = this->hull(i);
     const float *p = probabilities(i), *dp = d_scores(i), rough = std::isfinite(s_.delta[row]) ? s_.delta[row] : 0.0f;
     const F32 subtrahend = broadcast(rough);

@@ -92,7 +92,7 @@ class Backward : ScoreGradients<T, Mac> {
     find_whole(rows);
     const bool rows_finite = Base::pack(rows);
     const bool by_panels = sees_all(rows);
-    if (!by_panels) multiply(rows), differentiate(rows);
+    if (!by_panels) Base::in_parts(rows, [this](Range part) { multiply(part), differentiate(part); });
     if (narrow_ && !hides) return multiply_unpacked(rows.size());
     if (!begun_) begin_sums();
     clean(rows, hides && !rows_finite, hides && !keys_finite_);

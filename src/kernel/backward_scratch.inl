@@ -3,7 +3,8 @@ struct BackwardScratch {
   float *keys, *key_rows, *values;                  // right-hand sides of S, dQ and dP
   float *dk, *dv;                                   // sums of this block
   float *q, *q_pairs, *d_out, *d_out_pairs;         // left- and right-hand sides of a tile of rows
-  float *probabilities, *d_scores;                  // S and dP, then P and dS, or only P where words are pairs
+  WordRows q_rows, d_out_rows;                      // the left-hand ones, there or where they lie in the tensors
+  float *probabilities, *d_scores;                  // of a part of the tile: S and dP, then P and dS, or only P where words are pairs
   float *p_pairs, *ds_pairs, *ds_rows;              // what products read of them
   float* panel;                                     // P of a whole panel of columns, where words are pairs
   float *row_max, *log_sum, *delta, *mass;          // of all rows
@@ -39,6 +40,17 @@ struct BackwardSizes {
   std::int64_t d_out_pair_stride() const { return Mac::kDepth == 1 ? ld_v : ld_dv; }
   std::int64_t ld_ds_rows() const { return Mac::kDepth == 1 ? ld_scores : leading(words<Mac>(tile.cols)); }
 
+  // Rows whose scores are in memory at a time. Where words are pairs products read these, and the scores of few rows stay in the near caches: 512
+  // columns of a short sequence gain 0.3 to 1.6 % over those of a whole tile.
+  std::int64_t part_rows() const { return Mac::kDepth == 1 ? tile.rows : std::min<std::int64_t>(tile.rows, 8 * kStripRows); }
+  // What belongs to the rows of a tile from row i on, which begins a part.
+  BackwardScratch from_row(BackwardScratch s, std::int64_t i) const {
+    s.q_rows.data += i * s.q_rows.ld, s.d_out_rows.data += i * s.d_out_rows.ld;
+    s.first += i, s.seen += i, s.hulls += i / kStripRows, s.whole += i / kStripRows;
+    s.p_pairs += words<Mac>(i) * ld_scores, s.ds_pairs += words<Mac>(i) * ld_scores, s.ds_rows += i * ld_ds_rows();
+    return s;
+  }
+
   BackwardScratch lay(Arena& arena) const {
     BackwardScratch s;
     const std::int64_t panels = tile.cols / kPanel;
@@ -49,8 +61,8 @@ struct BackwardSizes {
     s.dv = arena.take<float>(tile.cols * ld_dv);
     s.q = arena.take<float>(tile.rows * ld_q);
     s.d_out = arena.take<float>(tile.rows * ld_v);
-    s.probabilities = arena.take<float>(tile.rows * ld_scores);
-    s.d_scores = arena.take<float>(tile.rows * ld_scores);
+    s.probabilities = arena.take<float>(part_rows() * ld_scores);
+    s.d_scores = arena.take<float>(part_rows() * ld_scores);
     if constexpr (Mac::kDepth == 1) {  // words along rows and along features are the same floats
       s.q_pairs = s.q, s.d_out_pairs = s.d_out;
       s.p_pairs = s.probabilities, s.ds_pairs = s.ds_rows = s.d_scores;

@@ -24,11 +24,13 @@ class BiasGradientOfHead : ScoreGradients<T, Mac> {
       const Range tile{i, std::min(i + sizes_.tile.rows, visible.end)};
       if (!Base::look_at(tile).any) continue;
       Base::pack(tile);
-      Base::multiply(tile);
-      Base::template differentiate<1, Of::sums>(tile, [&](std::int64_t i, const auto& gradient) {
-        const Range hull = Base::hull(i);
-        float* const to = sums + (p_.bias.row_stride == 0 ? 0 : (tile.begin + i - first) * sizes_.ld_scores);
-        for (std::int64_t j = hull.begin; j < hull.end; j += kLanes) store(to + j, ::fusedattn::FUSEDATTN_LANE::add(load(to + j), gradient.d_score(j)));
+      Base::in_parts(tile, [&](Range part) {
+        Base::multiply(part);
+        Base::template differentiate<1, Of::sums>(part, [&](std::int64_t i, const auto& gradient) {
+          const Range hull = Base::hull(i);
+          float* const to = sums + (p_.bias.row_stride == 0 ? 0 : (part.begin + i - first) * sizes_.ld_scores);
+          for (std::int64_t j = hull.begin; j < hull.end; j += kLanes) store(to + j, ::fusedattn::FUSEDATTN_LANE::add(load(to + j), gradient.d_score(j)));
+        });
       });
     }
   }

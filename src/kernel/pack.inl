@@ -56,6 +56,18 @@ bool pack_rows(const T* from, std::int64_t stride, std::int64_t rows, std::int64
   return sum(check) == 0.0f;
 }
 
+// Rows of words, for products that read them.
+struct WordRows {
+  const float* data;
+  std::int64_t ld;
+};
+
+// Whether rows lie in memory as pack_rows() would lay them out, close enough to one another to share the caches with what products read beside them.
+template <class Mac>
+bool lie_as_words(std::int64_t stride, std::int64_t elements, float factor) {
+  return Mac::kDepth > 1 && factor == 1.0f && elements % Mac::kDepth == 0 && stride % Mac::kDepth == 0 && std::abs(stride) <= 2 * elements;
+}
+
 // False if something packed is not finite.
 template <class Mac, class T>
 bool pack_pairs(const T* from, std::int64_t stride, std::int64_t rows, std::int64_t elements, const Panels& to) {

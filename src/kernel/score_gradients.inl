@@ -122,8 +122,8 @@ class ScoreGradients {
     if constexpr (kBeginsWithDelta) begin_with_delta(rows);
     const T* q = at(p_.q, head_, seq_.q_begin + rows.begin);
     const T* d_out = at(p_.d_out, head_, seq_.q_begin + rows.begin);
-    bool finite = pack_rows<Mac>(q, p_.q.row_stride, rows.size(), p_.dim, s_.q, sizes_.ld_q, scaling_.queries);
-    finite = pack_rows<Mac>(d_out, p_.d_out.row_stride, rows.size(), p_.dim_v, s_.d_out, sizes_.ld_v) && finite;
+    bool finite = lay(q, p_.q.row_stride, rows.size(), p_.dim, {s_.q, sizes_.ld_q}, scaling_.queries, s_.q_rows);
+    finite = lay(d_out, p_.d_out.row_stride, rows.size(), p_.dim_v, {s_.d_out, sizes_.ld_v}, 1.0f, s_.d_out_rows) && finite;
     if (narrow_) {
       std::fill(s_.q + rows.size() * sizes_.ld_q, s_.q + kNarrowLines * sizes_.ld_q, 0.0f);
       std::fill(s_.d_out + rows.size() * sizes_.ld_v, s_.d_out + kNarrowLines * sizes_.ld_v, 0.0f);
@@ -136,7 +136,18 @@ class ScoreGradients {
     return finite;
   }
 
-  // S = Q K^T and dP = dO V^T of a packed tile; with kBeginsWithDelta dP - delta, where delta is known by now and no dropout comes between.
+  // Calls act(rows) with the rows of a packed tile part by part. Row i of the scratch is that of the part meanwhile.
+  template <class Act>
+  void in_parts(Range rows, const Act& act) {
+    const BackwardScratch all = s_;
+    for (std::int64_t i = rows.begin; i < rows.end; i += sizes_.part_rows()) {
+      s_ = sizes_.from_row(all, i - rows.begin);
+      act(Range{i, std::min(i + sizes_.part_rows(), rows.end)});
+    }
+    s_ = all;
+  }
+
+  // S = Q K^T and dP = dO V^T of a part; with kBeginsWithDelta dP - delta, where delta is known by now and no dropout comes between.
   void multiply(Range rows) {
     if (!narrow_) return multiply_scores(rows, {0, width()}), multiply_values(rows, {0, width()});
     const Timed timed(p_, Stage::scores);
@@ -148,13 +159,13 @@ class ScoreGradients {
   template <class Finish = NoFinish>
   void multiply_scores(Range rows, Range columns, const Finish& finish = {}) {
     const Timed timed(p_, Stage::scores);
-    inner_products<Mac>(s_.q, sizes_.ld_q, s_.keys, sizes_.q_words, rows.size(), columns, s_.hulls, s_.probabilities, sizes_.ld_scores, s_.whole, finish);
+    inner_products<Mac>(s_.q_rows.data, s_.q_rows.ld, s_.keys, sizes_.q_words, rows.size(), columns, s_.hulls, s_.probabilities, sizes_.ld_scores, s_.whole, finish);
   }
   template <class Finish = NoFinish>
   void multiply_values(Range rows, Range columns, const Finish& finish = {}) {
     const Timed timed(p_, Stage::scores);
     const auto product = [&](auto... first) {
-      inner_products<Mac>(s_.d_out, sizes_.ld_v, s_.values, sizes_.v_words, rows.size(), columns, s_.hulls, s_.d_scores, sizes_.ld_scores, s_.whole, finish, first...);
+      inner_products<Mac>(s_.d_out_rows.data, s_.d_out_rows.ld, s_.values, sizes_.v_words, rows.size(), columns, s_.hulls, s_.d_scores, sizes_.ld_scores, s_.whole, finish, first...);
     };
     if constexpr (kBeginsWithDelta)
       product(static_cast<const float*>(s_.first));
@@ -169,7 +180,7 @@ class ScoreGradients {
     for (std::int64_t i = 0; i < rows.size(); ++i) s_.first[i] = at_hand(rows.begin + i) ? 0.0f : -s_.delta[rows.begin + i];
   }
 
-  // Calls visit(i, gradients...) with the gradients of rows i, i + 1, ... of the tile, so many at once; beyond the last row they are 0.
+  // Calls visit(i, gradients...) with the gradients of rows i, i + 1, ... of a part, so many at once; beyond the last row they are 0.
   template <int kAtOnce, Of kOf, class Visit>
   void differentiate(Range rows, const Visit& visit) {
     static_assert(kAtOnce == 1 || kAtOnce == 2);
@@ -246,6 +257,20 @@ class ScoreGradients {
   const T *k_ = nullptr, *v_ = nullptr;
 
  private:
+  // Rows as words, where they lie or in a room of that leading dimension. False if something packed is not finite.
+  struct Room {
+    float* data;
+    std::int64_t ld;
+  };
+  static bool lay(const T* from, std::int64_t stride, std::int64_t rows, std::int64_t elements, Room room, float factor, WordRows& to) {
+    if (lie_as_words<Mac>(stride, elements, factor)) {
+      to = {reinterpret_cast<const float*>(from), stride / Mac::kDepth};
+      return true;
+    }
+    to = {room.data, room.ld};
+    return pack_rows<Mac>(from, stride, rows, elements, room.data, room.ld, factor);
+  }
+
   // What is hidden becomes 0 before anything is summed: until then it may hold anything, NaN included.
   template <Of kOf, class Keep>
   FUSEDATTN_INLINE RowGradient<Keep> differentiate_row(std::int64_t i, std::int64_t row, const Keep& keep) {

@@ -24,7 +24,8 @@ extern "C" {
 #endif
 
 /* The streams built into this library, by index. A name is "<instruction set>.<arithmetic>", of "sse2.muladd32",
- * "avx2.fma32", "avx512.fma32", "avx512.bf16dot", "neon.fma32". */
+ * "avx2.fma32", "avx512.fma32", "avx512.bf16dot", "neon.fma32", which are limits; and, for each set, "chains": multiply-adds (SSE2: additions) that
+ * wait for one another, whose rate is no limit but tells how many instructions the core keeps in flight for this thread. */
 FUSEDATTN_PROBE_API int32_t fusedattn_probe_count(void);
 FUSEDATTN_PROBE_API const char* fusedattn_probe_name(int32_t index);
 /* "" for a stream that this machine runs, else why not. */

@@ -52,6 +52,42 @@ __attribute__((target("avx2,fma"))) void avx2_fma32(std::uint64_t passes) {
         "xmm13", "xmm14", "xmm15");
 }
 
+// Chains of multiply-adds that wait for one another, a chain behind the other in the program: what a core keeps in flight is how many of them
+// overlap, and of that a busy second hyperthread takes its part, while it leaves the other loops as they are.
+#define FUSEDATTN_PROBE_CHAINS(setup, clear, step)                                                                   \
+  asm volatile(setup ".irp r,0,1,2,3,4,5,6,7,8,9,10,11\n\t" clear                                                    \
+                     ".endr\n"                                                                                       \
+                     "1:\n\t"                                                                                        \
+                     ".irp r,0,1,2,3,4,5,6,7,8,9,10,11\n\t"                                                          \
+                     ".rept 48\n\t" step                                                                             \
+                     ".endr\n\t"                                                                                     \
+                     ".endr\n\t"                                                                                     \
+                     "dec %[passes]\n\t"                                                                             \
+                     "jnz 1b\n\t"                                                                                    \
+               : [passes] "+r"(passes)                                                                               \
+               : [half] "m"(kHalf)                                                                                   \
+               : "cc", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11", \
+                 "xmm14", "xmm15")
+
+void sse2_chains(std::uint64_t passes) {
+  FUSEDATTN_PROBE_CHAINS("movss %[half], %%xmm15\n\tshufps $0, %%xmm15, %%xmm15\n\t", "xorps %%xmm\\r, %%xmm\\r\n\t",
+                         "addps %%xmm15, %%xmm\\r\n\t");
+}
+
+__attribute__((target("avx2,fma"))) void avx2_chains(std::uint64_t passes) {
+  FUSEDATTN_PROBE_CHAINS("vbroadcastss %[half], %%ymm15\n\tvmovaps %%ymm15, %%ymm14\n\t", "vxorps %%ymm\\r, %%ymm\\r, %%ymm\\r\n\t",
+                         "vfmadd231ps %%ymm14, %%ymm15, %%ymm\\r\n\t");
+  asm volatile("vzeroupper");
+}
+
+__attribute__((target("avx512f"))) void avx512_chains(std::uint64_t passes) {
+  FUSEDATTN_PROBE_CHAINS("vbroadcastss %[half], %%zmm15\n\tvmovaps %%zmm15, %%zmm14\n\t", "vpxord %%zmm\\r, %%zmm\\r, %%zmm\\r\n\t",
+                         "vfmadd231ps %%zmm14, %%zmm15, %%zmm\\r\n\t");
+  asm volatile("vzeroupper");
+}
+
+#undef FUSEDATTN_PROBE_CHAINS
+
 // The AVX-512 loops differ in one instruction.
 #define FUSEDATTN_PROBE_LOOP_512(instruction, one_value)                                                            \
   asm volatile(                                                                                                     \
@@ -116,11 +152,14 @@ const char* unless(bool runs, const char* reason) { return runs ? "" : reason; }
 }  // namespace
 
 std::span<const Stream> streams() {
+  constexpr const char *kNoAvx2 = "the CPU or the operating system lacks AVX2 or FMA", *kNoAvx512 = "the CPU or the operating system lacks AVX-512 F or DQ";
   static const Stream list[] = {
       {"sse2.muladd32", "", 12 * 4 * 2, sse2_muladd32},
-      {"avx2.fma32", unless(runs_avx2(), "the CPU or the operating system lacks AVX2 or FMA"), 12 * 8 * 2, avx2_fma32},
-      {"avx512.fma32", unless(runs_avx512(), "the CPU or the operating system lacks AVX-512 F or DQ"), 24 * 16 * 2,
-       avx512_fma32},
+      {"sse2.chains", "", 12 * 48 * 4, sse2_chains},
+      {"avx2.fma32", unless(runs_avx2(), kNoAvx2), 12 * 8 * 2, avx2_fma32},
+      {"avx2.chains", unless(runs_avx2(), kNoAvx2), 12 * 48 * 8 * 2, avx2_chains},
+      {"avx512.fma32", unless(runs_avx512(), kNoAvx512), 24 * 16 * 2, avx512_fma32},
+      {"avx512.chains", unless(runs_avx512(), kNoAvx512), 12 * 48 * 16 * 2, avx512_chains},
       {"avx512.bf16dot", unless(runs_bf16(), "the CPU or the operating system lacks AVX-512 BF16"), 24 * 32 * 2,
        avx512_bf16dot},
   };

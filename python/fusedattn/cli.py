@@ -213,7 +213,7 @@ def bench(
 ) -> None:
     """Speed as a share of the machine's limit, in rounds with torch's attention, beside what is aimed at.
 
-    The limit is measured before and after every round; rounds in which it moved are discarded.
+    The limit is measured before and after every round; rounds in which it moved, or something else ran on the same cores, are discarded.
     """
     if probe:
         _bench_machine(threads, json_file)

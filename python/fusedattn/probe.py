@@ -92,6 +92,15 @@ def limit(dtype: str, lane: str, threads: int = 1, seconds: float = 0.02) -> flo
     return flops(stream_of(dtype, lane), threads, seconds)
 
 
+def room(lane: str, threads: int = 1, seconds: float = 0.01) -> float:
+    """What chains of multiply-adds that wait for one another reach of the float32 limit of `lane`: a number of the machine's own.
+
+    It falls when something else runs on the cores' other hyperthreads, which take part of what a core keeps in flight; the limit does not.
+    """
+    stream = stream_of("float32", lane)
+    return flops(stream.split(".")[0] + ".chains", threads, seconds) / flops(stream, threads, seconds)
+
+
 def exponentials(threads: int = 1, seconds: float = 0.02) -> float:
     """10^9 float32 exponentials per second from the first-level cache, with the widest vectors here."""
     return _positive(_library().fusedattn_probe_exp(threads, seconds), threads, seconds)

@@ -14,6 +14,7 @@ from fusedattn.bench.cells import Cell
 from fusedattn.bench.inputs import arrays, visible_rows
 from fusedattn.bench.measure import Entry, Measurement, measure
 from fusedattn.bench.peers import PeerError
+from fusedattn.bench.rest import Rest
 from fusedattn.bench.runner import Runner
 
 
@@ -199,6 +200,19 @@ def test_rounds_with_a_moving_limit_or_a_shared_cpu_are_discarded():
     assert result.kept == [False, True, True]
     crowded = measure(Cell(1, 1, 10, 8), "forward", [Clockwork("ours", 1e-3, 0.5)], lambda: 100.0, 0.0, 5)
     assert not any(crowded.kept) and not crowded.steady
+
+
+def test_rounds_on_cores_that_are_not_ours_alone_are_discarded():
+    answers = iter([True, False, True, True, False, True] + [True] * 40)
+    result = measure(Cell(1, 1, 10, 8), "forward", [Clockwork("ours", 1e-3)], lambda: 100.0, 0.0, 5, alone=lambda patience: next(answers))
+    assert result.kept == [False, True, False]
+
+
+def test_rest_is_about_the_best_room_seen():
+    readings = iter([0.70, 0.66, 0.71, 0.69, 0.66, 0.66, 0.70])
+    rest = Rest(lambda: next(readings))
+    assert [rest.wait(0.0) for _ in range(4)] == [True, False, True, True]
+    assert rest.wait(60.0) and next(readings, None) is None
 
 
 class Failing(Clockwork):

@@ -30,6 +30,13 @@ def test_wider_vectors_are_not_slower():
         assert rates["avx2.fma32"] > 1.2 * rates["sse2.muladd32"]
 
 
+def test_chains_that_wait_for_themselves_leave_room():
+    for lane, refusal in _native.lanes():
+        if not refusal:
+            assert 0.05 < probe.room(lane, 1, BRIEF) < 0.95
+    assert probe.room("baseline", 2, BRIEF) > 0.05
+
+
 def test_every_lane_of_the_library_has_a_limit():
     for lane, refusal in _native.lanes():
         for dtype in ("float32", "bfloat16", "float16", "fp32", "bf16", "fp16"):

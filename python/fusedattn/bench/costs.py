@@ -14,7 +14,7 @@ from fusedattn.bench.features import FEATURES, PLAIN, SEQUENCES, Feature
 from fusedattn.bench.grids import DIRECTIONS
 from fusedattn.bench.measure import Measurement, measure
 from fusedattn.bench.runner import Kind, Runner
-from fusedattn.bench.session import PROBE_SECONDS
+from fusedattn.bench.session import PROBE_SECONDS, rest_of
 
 SHAPES = (((1, 4, 2048, 64), FEATURES), ((1, 2, 2048, 128), FEATURES), ((1, 1, 16384, 64), SEQUENCES))
 
@@ -40,12 +40,12 @@ def run(dtypes: list[str], threads: int, budget: float, tell: Callable[[int, int
     lane = _native.lane_chosen()
     jobs = [(Cell(*shape, dtype=dtype, threads=threads), [f for f in features if only is None or f.name in only], direction)
             for shape, features in SHAPES for dtype in dtypes for direction in DIRECTIONS]  # fmt: skip
-    rows = []
+    rows, rest = [], rest_of(lane, threads)
     for number, (cell, features, direction) in enumerate(jobs):
         tell(number, len(jobs), f"features, {cell.label()} {cell.dtype} {direction}")
         peers = [FeaturePeer(feature) for feature in features]
         limit = lambda: probe.limit(cell.dtype, lane, cell.threads, PROBE_SECONDS)  # noqa: E731, B023
-        rows.append(record(measure(cell, direction, peers, limit, budget / len(jobs), most=40), features))
+        rows.append(record(measure(cell, direction, peers, limit, budget / len(jobs), most=40, alone=rest.wait), features))
     return rows
 
 
@@ -86,4 +86,4 @@ def show(costs: list[dict], console: Console) -> None:
         console.print(table)
     discarded = sum(row["discarded"] for row in costs)
     rounds = sum(row["rounds"] for row in costs)
-    console.print(f"{rounds} rounds; {discarded} in which the limit moved by more than 5 % were left out.")
+    console.print(f"{rounds} rounds; {discarded} in which the limit moved or the cores were not ours alone were left out.")

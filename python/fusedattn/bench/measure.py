@@ -95,11 +95,18 @@ class Measurement:
 
 
 def measure(
-    cell: Cell, direction: str, peers: list, probe: Callable[[], float], budget: float, most: int
+    cell: Cell,
+    direction: str,
+    peers: list,
+    probe: Callable[[], float],
+    budget: float,
+    most: int,
+    alone: Callable[[float], bool] = lambda patience: True,
 ) -> Measurement:
     """Times the peers in at least three rounds, until `budget` seconds or `most` steady rounds are done.
 
-    probe: returns the limit in GFLOP/s, measured now.
+    probe: returns the limit in GFLOP/s, measured now. alone: waits at most so many seconds until the cores are ours alone, and
+    returns whether they are.
     """
     start = time.perf_counter()
     result = Measurement(cell, direction, {})
@@ -111,7 +118,7 @@ def measure(
         except PeerError as failure:
             result.refusals[peer.name] = str(failure)
     while _goes_on(result, time.perf_counter() - start, budget, most):
-        _round(result, timed, probe)
+        _round(result, timed, probe, alone, budget / most)
     return result
 
 
@@ -149,25 +156,27 @@ def _warm(peer, direction: str) -> float:
     return first if first > LONG_CALL else peer.time(direction, 1)[0]
 
 
-def _round(result: Measurement, peers: list, probe: Callable[[], float]) -> None:
+def _round(result: Measurement, peers: list, probe: Callable[[], float], alone: Callable[[float], bool], patience: float) -> None:
     """One reading of the probe, every peer once (in reversed order every second round), another reading."""
     threads, number = result.cell.threads, len(result.kept)
     _settle(threads)
+    ours = alone(patience)
     before = probe()
-    times, alone = {}, True
+    times = {}
     for peer in reversed(peers) if number % 2 else peers:
         entry = result.entries[peer.name]
         if not entry.once:
             _settle(threads)
             seconds, cpu_share = peer.time(result.direction, entry.calls)
             times[peer.name] = seconds * entry.factor
-            alone = alone and (threads > 1 or cpu_share >= LEAST_CPU_SHARE)
+            ours = ours and (threads > 1 or cpu_share >= LEAST_CPU_SHARE)
     _settle(threads)
     after = probe()
+    ours = alone(0.0) and ours
     for name, seconds in times.items():
         result.entries[name].seconds.append(seconds)
     result.limits.append((before + after) / 2)
-    result.kept.append(alone and abs(before - after) <= MOST_PROBE_CHANGE * max(before, after))
+    result.kept.append(ours and abs(before - after) <= MOST_PROBE_CHANGE * max(before, after))
 
 
 def _settle(threads: int) -> None:

@@ -12,8 +12,10 @@ from fusedattn.bench import correct, goals, peers
 from fusedattn.bench.cells import Cell
 from fusedattn.bench.grids import Job
 from fusedattn.bench.measure import Measurement, measure
+from fusedattn.bench.rest import Rest
 
 PROBE_SECONDS = 0.012
+REST_SECONDS = 0.006  # of each of its two streams
 BANDWIDTH_SECONDS = 0.05
 CHECKED_ROWS = 1024  # and columns, of a head: the formula in float64 takes a second for so many squared
 LEAST_SECONDS = 0.2  # for a measurement, however little is left
@@ -41,6 +43,7 @@ def run(request: Request, team: list, tell: Callable[[int, int, str], None]) -> 
     """
     started = time.perf_counter()
     lane = _native.lane_chosen()
+    rests = {threads: rest_of(lane, threads) for threads in {cell.threads for cell, _ in request.jobs}}
     known = {identity(row) for row in request.done}
     jobs = [job for job in request.jobs if _identity(*job) not in known]
     report = {"machine": info.collect(), "results": list(request.done), "budget_seconds": request.budget}
@@ -50,7 +53,7 @@ def run(request: Request, team: list, tell: Callable[[int, int, str], None]) -> 
             able, refusals, errors = _checked(team, cell, direction)
             left = request.budget - (time.perf_counter() - started)
             seconds = max(LEAST_SECONDS, left / (len(jobs) - number))
-            result = measure(cell, direction, able, _limit_of(cell, lane), seconds, request.rounds)
+            result = measure(cell, direction, able, _limit_of(cell, lane), seconds, request.rounds, rests[cell.threads].wait)
             result.errors, result.refusals = errors, refusals | result.refusals
             report["results"].append(record(result, team[0].name, bandwidth_of(cell, direction)))
             report["seconds"] = time.perf_counter() - started
@@ -104,6 +107,11 @@ def _checked(team: list, cell: Cell, direction: str) -> tuple[list, dict[str, st
 
 def _limit_of(cell: Cell, lane: str) -> Callable[[], float]:
     return lambda: probe.limit(cell.dtype, lane, cell.threads, PROBE_SECONDS)
+
+
+def rest_of(lane: str, threads: int) -> Rest:
+    """Whether this many cores are ours alone."""
+    return Rest(lambda: probe.room(lane, threads, REST_SECONDS))
 
 
 def bandwidth_of(cell: Cell, direction: str) -> float:

@@ -216,7 +216,9 @@ def bench(
     The limit is measured before and after every round; rounds in which it moved, or something else ran on the same cores, are discarded.
     """
     if probe:
-        _bench_machine(threads, json_file)
+        others = {"--cells": cells, "--shape": shape, "--mask": mask, "--causal": causal, "--forward": forward, "--backward": backward, "--dtype": dtype,
+                  "--costs": costs, "--alone": alone, "--peers": peers, "--resume": resume, "--plot": plot}  # fmt: skip
+        _bench_machine(threads, json_file, [name for name, value in others.items() if value])
         return
     _check_dtypes(dtype)
     _check_bench_packages(plot)
@@ -276,10 +278,13 @@ def cann(
     print(folder.environment(made) if env else f"source {made}/set_env.sh")
 
 
-def _bench_machine(threads: int, json_file: Path | None) -> None:
+def _bench_machine(threads: int, json_file: Path | None, others: list[str]) -> None:
     from fusedattn import info as facts
-    from fusedattn.bench import machine
+    from fusedattn.bench import command, machine
 
+    if others:
+        raise ValueError(f"--probe measures the machine alone and is given with {', '.join(others)}; accepted with it are --threads and --json")
+    command.check_file("--json", json_file)
     counts = sorted({1, threads if threads > 1 else facts.usable_cpus()})
     rates = machine.rates(counts, seconds=0.2)
     machine.show(rates, counts, _console())

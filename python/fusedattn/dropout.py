@@ -23,7 +23,7 @@ def read_stream(dropout_seed) -> tuple[int, int]:
     pair = dropout_seed if isinstance(dropout_seed, (tuple, list)) else (dropout_seed, 0)
     if len(pair) != 2:
         raise TypeError(f"dropout_seed is {dropout_seed!r}; accepted is an integer, or (seed, offset)")
-    seed = _signed("dropout_seed", pair[0], "an integer, or (seed, offset),")
+    seed = _signed("dropout_seed", pair[0], "an integer, or (seed, offset)")
     return seed, _signed("dropout_seed[1]", pair[1])
 
 

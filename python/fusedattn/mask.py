@@ -112,6 +112,7 @@ class Mask:
         sequence [sequences, q_len, kv_len]. Slow; made for tests."""
         import numpy
 
+        _check_lengths(q_len, kv_len)
         prefixes = self.prefix if isinstance(self.prefix, tuple) else [self.prefix]
         seen = [
             [[self._sees(i, j, kv_len - q_len, before) for j in range(kv_len)] for i in range(q_len)]
@@ -127,6 +128,7 @@ class Mask:
 
     def draw(self, q_len: int = 6, kv_len: int = 10, sequence: int = 0) -> str:
         """The mask as text, one line per row: █ seen, ░ hidden. sequence: whose prefix, if each has one."""
+        _check_lengths(q_len, kv_len)
         before = self.prefix[sequence : sequence + 1] if isinstance(self.prefix, tuple) else [self.prefix]
         if not before:
             raise ValueError(f"sequence is {sequence}; accepted are 0 to {len(self.prefix) - 1}")
@@ -192,6 +194,12 @@ def prefix(lengths) -> Mask:
     than the sequence shows all of it. TypeError or ValueError for anything else.
     """
     return Mask(bottom_right=_NOWHERE, prefix=lengths)
+
+
+def _check_lengths(q_len, kv_len) -> None:
+    for name, value in (("q_len", q_len), ("kv_len", kv_len)):
+        if integer(name, value) < 0:
+            raise ValueError(f"{name} is {value}; accepted are 0 and positive integers")
 
 
 def _read_band(name: str, band) -> Band:

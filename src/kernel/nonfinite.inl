@@ -5,11 +5,24 @@
 // what it packs is finite (one multiply-add a vector). If not, and if a tile hides anything, the product takes a copy in which 0
 // replaces what is not finite, and only the pairs that do see each other get the rest added: to[i] += weight[i,j] * from[j].
 
-// A sum of these becomes NaN once it has met words of which one is not finite.
-template <class Mac>
-FUSEDATTN_INLINE F32 check_finite(F32 so_far, F32 words) {
-  return Mac::multiply_add(words, zero(), so_far);
-}
+// Sums that become NaN once they have met words of which one is not finite: several, for each waits for itself.
+class Checks {
+ public:
+  template <class Mac, int kVectors>
+  FUSEDATTN_INLINE void take(const F32 (&words)[kVectors]) {
+    static_assert(kVectors <= kPanelVectors);
+#pragma GCC unroll 16
+    for (int n = 0; n < kVectors; ++n) sums_[n] = Mac::multiply_add(words[n], zero(), sums_[n]);
+  }
+  bool finite() const {
+    F32 all = sums_[0];
+    for (int n = 1; n < kPanelVectors; ++n) all = add(all, sums_[n]);
+    return sum(all) == 0.0f;
+  }
+
+ private:
+  F32 sums_[kPanelVectors] = {};
+};
 
 // The part of a row that is not finite, 0 elsewhere; false if there is none.
 template <class T>

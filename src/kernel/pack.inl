@@ -42,18 +42,33 @@ FUSEDATTN_INLINE void load_along_rows(const T* row, [[maybe_unused]] const T* ne
 // Times a factor, which for words of pairs is 1, -1 or 0. False if something packed is not finite (looked for in float32 words only).
 template <class Mac, class T>
 bool pack_rows(const T* from, std::int64_t stride, std::int64_t rows, std::int64_t elements, float* to, std::int64_t ld, float factor = 1.0f) {
-  F32 check = zero();
+  Checks check;
   float* const first = to;
   const std::int64_t whole = elements / (kLanes * Mac::kDepth) * kLanes;
-  for (std::int64_t i = 0; i < rows; ++i, from += stride, to += ld)
-    for (std::int64_t w = 0; w < words<Mac>(elements); w += kLanes) {
-      F32 x = w < whole ? load_words<Mac>(from, w) : load_words<Mac>(from, w, elements);
-      if constexpr (Mac::kDepth == 1) x = mul(x, broadcast(factor)), check = check_finite<Mac>(check, x);
-      store(to + w, x);
+  const auto pack = [&](auto& x, std::int64_t w) FUSEDATTN_ALWAYS {
+    if constexpr (Mac::kDepth == 1) {
+      for (F32& words : x) words = mul(words, broadcast(factor));
+      check.take<Mac>(x);
     }
+    float* place = to + w;
+    for (const F32& words : x) store(place, words), place += kLanes;
+  };
+  for (std::int64_t i = 0; i < rows; ++i, from += stride, to += ld) {
+    std::int64_t w = 0;
+    for (; (w + kPanel) * Mac::kDepth <= elements; w += kPanel) {
+      F32 panel[kPanelVectors];
+#pragma GCC unroll 16
+      for (int n = 0; n < kPanelVectors; ++n) panel[n] = load_words<Mac>(from, w + n * kLanes);
+      pack(panel, w);
+    }
+    for (; w < words<Mac>(elements); w += kLanes) {
+      F32 vector[1] = {w < whole ? load_words<Mac>(from, w) : load_words<Mac>(from, w, elements)};
+      pack(vector, w);
+    }
+  }
   if constexpr (Mac::kDepth > 1)
     if (factor != 1.0f) Mac::multiply_words(first, rows * ld, factor);
-  return sum(check) == 0.0f;
+  return check.finite();
 }
 
 // Rows of words, for products that read them.
@@ -71,13 +86,14 @@ bool lie_as_words(std::int64_t stride, std::int64_t elements, float factor) {
 // False if something packed is not finite.
 template <class Mac, class T>
 bool pack_pairs(const T* from, std::int64_t stride, std::int64_t rows, std::int64_t elements, const Panels& to) {
-  F32 check = zero();
+  Checks check;
   for (std::int64_t i = 0; i < rows; i += Mac::kDepth, from += Mac::kDepth * stride) {
     const auto next = [&](std::int64_t d) { return Mac::kDepth > 1 && i + 1 < rows ? from + stride + d : nullptr; };
     float* at = const_cast<float*>(to.at(i / Mac::kDepth, 0));
     const auto pack = [&](auto& x, std::int64_t d, std::int64_t count, float* place) {
       load_along_rows<Mac>(from + d, next(d), count, x);
-      for (const F32& words : x) check = check_finite<Mac>(check, words), store(place, words), place += kLanes;
+      check.take<Mac>(x);
+      for (const F32& words : x) store(place, words), place += kLanes;
     };
     for (std::int64_t d = 0; d < elements; d += kPanel, at += to.panel_stride) {
       F32 panel[kPanelVectors], vector[1];
@@ -87,7 +103,7 @@ bool pack_pairs(const T* from, std::int64_t stride, std::int64_t rows, std::int6
         for (std::int64_t n = 0; d + n < elements; n += kLanes) pack(vector, d + n, std::min<std::int64_t>(kLanes, elements - d - n), at + n);
     }
   }
-  return sum(check) == 0.0f;
+  return check.finite();
 }
 
 // Zeros for the rows [rows, end) of such panels.

@@ -164,8 +164,9 @@ class ScoreGradients {
   template <class Finish = NoFinish>
   void multiply_values(Range rows, Range columns, const Finish& finish = {}) {
     const Timed timed(p_, Stage::scores);
+    const WordRows d_out = s_.d_out_rows;
     const auto product = [&](auto... first) {
-      inner_products<Mac>(s_.d_out_rows.data, s_.d_out_rows.ld, s_.values, sizes_.v_words, rows.size(), columns, s_.hulls, s_.d_scores, sizes_.ld_scores, s_.whole, finish, first...);
+      inner_products<Mac>(d_out.data, d_out.ld, s_.values, sizes_.v_words, rows.size(), columns, s_.hulls, s_.d_scores, sizes_.ld_scores, s_.whole, finish, first...);
     };
     if constexpr (kBeginsWithDelta)
       product(static_cast<const float*>(s_.first));

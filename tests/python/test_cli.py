@@ -164,6 +164,10 @@ def test_bench_of_the_machine_alone(tmp_path):
         (["--shape", "1,2,8,8", "--mask", "diagonal"], "--mask is 'diagonal'; accepted are causal, band and padding"),
         (["--causal"], "--mask and --causal belong to --shape"),
         (["--resume"], "--resume is given without --json"),
+        (["--shape", "1,1,8,8", "--json", "nowhere/x.json"], "--json is 'nowhere/x.json'; accepted is a file in a folder that exists"),
+        (["--shape", "1,1,8,2000"], "cell is '1,1,8,2000', whose dim is 2000; accepted are 1 to 1536"),
+        (["--probe", "--json", "."], "--json is '.'; accepted is a file in a folder that exists"),
+        (["--probe", "--costs", "--forward"], "is given with --forward, --costs; accepted with it are --threads and --json"),
         (["--cells", "1,1,8,8", "--peers", "/nowhere"], "--peers is '/nowhere'; accepted is a folder of virtual environments named zentorch"),
     ],
 )
@@ -177,3 +181,15 @@ def test_bench_refuses_in_a_sentence(arguments, sentence, monkeypatch, capsys):
 
 def test_the_cpu_has_a_name():
     assert info.cpu_model() and info.usable_cpus() >= 1
+
+
+@pytest.mark.parametrize(
+    ("path", "accepted"), [("nowhere/x.png", "accepted is a file in a folder"), (".", "accepted is a file in a folder"), ("x.foo", "accepted are files that end in .")]
+)
+def test_bench_refuses_a_chart_that_it_could_not_write(path, accepted, monkeypatch, capsys):
+    pytest.importorskip("torch")
+    pytest.importorskip("matplotlib")
+    monkeypatch.setattr(sys, "argv", ["fusedattn", "bench", "--cells", "1,1,8,8", "--plot", path])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 2 and f"--plot is '{path}'; {accepted}" in " ".join(capsys.readouterr().err.split())

@@ -192,3 +192,10 @@ def test_refusals():
         window(0, 2**63)
     with pytest.raises(TypeError):
         causal() & 3
+
+
+def test_lengths_below_zero_are_refused():
+    with pytest.raises(ValueError, match="^kv_len is -1; accepted are 0 and positive integers$"):
+        causal().materialize(3, -1)
+    with pytest.raises(ValueError, match="^q_len is -1; accepted are 0 and positive integers$"):
+        causal().draw(-1, 3)

@@ -12,6 +12,7 @@ DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 MASKS = ("none", "causal", "band", "padding")
 BAND = 512  # columns a row sees in a banded cell: itself and the 511 before it
 DROPOUT = 0.1  # what a cell with dropout drops
+MOST_DIM = 1536  # features that the library takes
 _SHAPE = re.compile(
     r"(?P<batch>\d+),(?P<heads>\d+)(:(?P<kv_heads>\d+))?,((?P<rows>\d+)x)?(?P<length>\d+),(?P<dim>\d+)"
     r"(:(?P<mask>causal|band|padding))?(?P<dropout>:dropout)?"
@@ -134,6 +135,8 @@ def parse(text: str, dtypes: Iterable[str], threads: int) -> list[Cell]:
             "heads:key_heads (the first a multiple of the second) and length rowsxcolumns, optionally followed by :causal, "
             ":band or :padding, and by :dropout"
         )
+    if numbers["dim"] > MOST_DIM:
+        raise ValueError(f"cell is {text!r}, whose dim is {numbers['dim']}; accepted are 1 to {MOST_DIM}")
     if numbers.get("rows") == numbers["length"]:
         del numbers["rows"]
     if numbers.get("kv_heads") == numbers["heads"]:

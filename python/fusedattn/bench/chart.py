@@ -5,6 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 
+def formats() -> list[str]:
+    """Suffixes of the files that save() can write, without the dot."""
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    return sorted(FigureCanvasBase.get_supported_filetypes())
+
+
 def save(report: dict, path: Path) -> None:
     """Writes a panel of bars for forward and one for backward. The suffix of `path` chooses the format."""
     import matplotlib

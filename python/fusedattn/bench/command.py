@@ -42,8 +42,8 @@ class Request:
 def run(request: Request, tell: Tell) -> dict:
     """Measures what is asked for. Writes the JSON file after every measurement, and the chart at the end."""
     jobs = grids.select(request.cells, request.dtypes, request.threads, request.directions)
-    if request.plot is not None and not jobs:
-        raise ValueError("--plot draws what cells reach; --costs alone has none")
+    check_file("--json", request.json_file)
+    _check_plot(request.plot, bool(jobs))
     kept = _kept(request)
     if "goals" in request.cells and request.peers is None and not request.alone:
         wanted = goals.features()
@@ -76,6 +76,24 @@ def run(request: Request, tell: Tell) -> dict:
 
         chart.save(result, request.plot)
     return result
+
+
+def check_file(option: str, path: Path | None) -> None:
+    """ValueError for a file that cannot be written, before anything is measured."""
+    if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
+        raise ValueError(f"{option} is {str(path)!r}; accepted is a file in a folder that exists")
+
+
+def _check_plot(path: Path | None, cells: bool) -> None:
+    if path is None:
+        return
+    from fusedattn.bench import chart
+
+    if not cells:
+        raise ValueError("--plot draws what cells reach; --costs alone has none")
+    check_file("--plot", path)
+    if path.suffix.removeprefix(".") not in chart.formats():
+        raise ValueError(f"--plot is {str(path)!r}; accepted are files that end in .{', .'.join(chart.formats())}")
 
 
 def show(result: dict, console: Console) -> None:

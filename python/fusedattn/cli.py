@@ -204,7 +204,7 @@ def bench(
         Path | None, typer.Option("--json", help="Also write everything to this file, after every measurement.")
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on where the file of --json ends, instead of measuring anew.")
+        bool, typer.Option("--resume", help="Go on where the file of --json ends, and measure again what had no rest, instead of measuring anew.")
     ] = False,
     plot: Annotated[
         Path | None, typer.Option(help="Also draw a chart of what cells reach (needs matplotlib), e.g. bench.png.")

@@ -137,13 +137,24 @@ def test_bench_goes_on_where_it_was_stopped(tmp_path):
     pytest.importorskip("torch")
     target = tmp_path / "bench.json"
     options = ["--dtype", "fp32", "--forward", "--alone", "--budget", "1", "--json", str(target), "--resume"]
+    cells = ["--cells", "1,1,32,16", "--cells", "1,1,48,16"]
+
+    def change(steady, **machine):
+        report = json.loads(target.read_text())
+        report["machine"] |= machine
+        for row in report["results"]:
+            row["steady"] = steady[row["name"]]
+        target.write_text(json.dumps(report))
+        return [row["name"] for row in report["results"]]
+
     assert run("bench", "--cells", "1,1,32,16", *options).returncode == 0
-    result = run("bench", "--cells", "1,1,32,16", "--cells", "1,1,48,16", *options)
+    change({"1,1,32,16": True})
+    result = run("bench", *cells, *options)
     assert result.returncode == 0 and "1/1 [1,1,48,16]" in result.stderr
-    report = json.loads(target.read_text())
-    assert [row["name"] for row in report["results"]] == ["1,1,32,16", "1,1,48,16"]
-    report["machine"]["cpu"] = "another"
-    target.write_text(json.dumps(report))
+    change({"1,1,32,16": False, "1,1,48,16": True})  # what had no rest is measured again
+    result = run("bench", *cells, *options)
+    assert result.returncode == 0 and "1/1 [1,1,32,16]" in result.stderr
+    assert change(dict.fromkeys(("1,1,32,16", "1,1,48,16"), True), cpu="another") == ["1,1,32,16", "1,1,48,16"]
     result = run("bench", "--cells", "1,1,32,16", *options)
     assert result.returncode == 2 and "has results of cpu another" in result.stderr
 

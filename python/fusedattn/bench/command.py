@@ -60,7 +60,7 @@ def run(request: Request, tell: Tell) -> dict:
         _write(request.json_file, result)
 
     if jobs:
-        asked = session.Request(jobs, request.rounds, request.budget * (1 - share), tuple(kept.get("results", [])), keep)
+        asked = session.Request(jobs, request.rounds, request.budget * (1 - share), _rested(kept), keep)
         keep(session.run(asked, peer_list.make(request.alone, request.peers), tell))
     if wanted != set():
         dtypes = [name for name in request.dtypes if name != "fp16"] if jobs else request.dtypes
@@ -118,6 +118,11 @@ def _kept(request: Request) -> dict:
         if kept["machine"][key] != here[key]:
             raise ValueError(f"--resume: {request.json_file} has results of {key} {kept['machine'][key]}, this is {here[key]}; name another file")
     return kept
+
+
+def _rested(kept: dict) -> tuple[dict, ...]:
+    """Those of an earlier run's measurements that had enough rounds to themselves; the others are made again."""
+    return tuple(row for row in kept.get("results", []) if row["steady"])
 
 
 def _commit() -> str | None:

@@ -45,6 +45,7 @@ def run(request: Request, team: list, tell: Callable[[int, int, str], None]) -> 
     lane = _native.lane_chosen()
     rests = {threads: rest_of(lane, threads) for threads in {cell.threads for cell, _ in request.jobs}}
     known = {identity(row) for row in request.done}
+    places = {_identity(*job): place for place, job in enumerate(request.jobs)}
     jobs = [job for job in request.jobs if _identity(*job) not in known]
     report = {"machine": info.collect(), "results": list(request.done), "budget_seconds": request.budget}
     try:
@@ -56,6 +57,7 @@ def run(request: Request, team: list, tell: Callable[[int, int, str], None]) -> 
             result = measure(cell, direction, able, _limit_of(cell, lane), seconds, request.rounds, rests[cell.threads].wait)
             result.errors, result.refusals = errors, refusals | result.refusals
             report["results"].append(record(result, team[0].name, bandwidth_of(cell, direction)))
+            report["results"].sort(key=lambda row: places.get(identity(row), -1))
             report["seconds"] = time.perf_counter() - started
             report["goals"] = goals.judge(report, peers.OURS, peers.TORCH)
             request.keep(report)

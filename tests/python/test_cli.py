@@ -176,7 +176,7 @@ def test_bench_of_the_machine_alone(tmp_path):
         (["--causal"], "--mask and --causal belong to --shape"),
         (["--resume"], "--resume is given without --json"),
         (["--shape", "1,1,8,8", "--json", "nowhere/x.json"], "--json is 'nowhere/x.json'; accepted is a file in a folder that exists"),
-        (["--shape", "1,1,8,2000"], "cell is '1,1,8,2000', whose dim is 2000; accepted are 1 to 1536"),
+        (["--shape", "1,1,8,2000"], "cell is '1,1,8,2000', whose dim is 2000; accepted are 1 to 768"),
         (["--probe", "--json", "."], "--json is '.'; accepted is a file in a folder that exists"),
         (["--probe", "--costs", "--forward"], "is given with --forward, --costs; accepted with it are --threads and --json"),
         (["--cells", "1,1,8,8", "--peers", "/nowhere"], "--peers is '/nowhere'; accepted is a folder of virtual environments named zentorch"),

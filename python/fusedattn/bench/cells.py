@@ -12,7 +12,7 @@ DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 MASKS = ("none", "causal", "band", "padding")
 BAND = 512  # columns a row sees in a banded cell: itself and the 511 before it
 DROPOUT = 0.1  # what a cell with dropout drops
-MOST_DIM = 1536  # features that the library takes
+MOST_DIM = 768  # features that values may have; those of queries and keys are as many here
 _SHAPE = re.compile(
     r"(?P<batch>\d+),(?P<heads>\d+)(:(?P<kv_heads>\d+))?,((?P<rows>\d+)x)?(?P<length>\d+),(?P<dim>\d+)"
     r"(:(?P<mask>causal|band|padding))?(?P<dropout>:dropout)?"

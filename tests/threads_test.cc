@@ -34,6 +34,7 @@ std::vector<Case> thread_cases() {
   cases.push_back(c);
   c.name = "packed", c.batch = 3, c.q_heads = 2, c.q_ends = {20, 20, 400}, c.kv_ends = {300, 305, 690};
   cases.push_back(c);
+  cases.push_back({.name = "nothing hidden", .q_heads = 2, .kv_heads = 1, .q_len = 230, .kv_len = 1400, .dim = 20, .dim_v = 24});
   cases.push_back({.name = "few lines", .batch = 2, .q_heads = 4, .kv_heads = 2, .q_len = 3, .kv_len = 3300, .dim = 16, .dim_v = 16});
   cases.push_back({.name = "some lines", .q_heads = 1, .kv_heads = 1, .q_len = 70, .kv_len = 2900, .dim = 12, .dim_v = 20, .bottom_right = kCausal});
   return cases;

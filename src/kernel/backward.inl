@@ -46,7 +46,7 @@ class Backward : ScoreGradients<T, Mac> {
   void begin_dq() {
     if (item_.dq == nullptr) return;
     if (narrow_) std::fill(dq_row(0), dq_row(seq_.q_len), 0.0f);
-    std::fill(s_.dq_begun, s_.dq_begun + seq_.q_len / kStripRows + 1, narrow_);
+    std::fill(s_.dq_begun, s_.dq_begun + seq_.q_len / kStripRows + 1, narrow_ || item_.adds);
   }
 
   // Of rows from which bytes hid everything.
@@ -80,7 +80,7 @@ class Backward : ScoreGradients<T, Mac> {
 
   void pack_key_rows(bool clean) {
     const Timed timed(p_, Stage::pack);
-    keys_finite_ = pack_pairs<Mac>(k_, p_.k.row_stride, block_.size(), p_.dim, packed_key_rows());
+    keys_finite_ = pack_pairs<Mac>(k_, packed_key_rows());
     pad_pairs<Mac>(block_.size(), width(), p_.dim, packed_key_rows());
     if (clean) Mac::clean_words(s_.key_rows, words<Mac>(block_.size()) * sizes_.ld_dq);
     keys_cleaned_ = clean;
@@ -150,7 +150,7 @@ class Backward : ScoreGradients<T, Mac> {
   // Everything of few rows, all that there are, where nothing is hidden and no 0 meets a NaN.
   void multiply_unpacked(std::int64_t rows) {
     const Timed timed(p_, Stage::products);
-    if (item_.dq != nullptr) narrow_sum_products<Mac>(s_.d_scores, sizes_.ld_scores, Base::key_rows(), rows, item_.dq, sizes_.ld_dq, true);
+    if (item_.dq != nullptr) narrow_sum_products<Mac>(s_.d_scores, sizes_.ld_scores, k_, rows, item_.dq, sizes_.ld_dq, true);
     for (std::int64_t i = rows; i < kNarrowLines; ++i) {
       std::fill(probabilities(i), probabilities(i) + block_.size(), 0.0f);
       std::fill(d_scores(i), d_scores(i) + block_.size(), 0.0f);
@@ -329,7 +329,7 @@ class Backward : ScoreGradients<T, Mac> {
   void add_nonfinite_keys(Range rows) {
     alignas(64) float k[kMostFeatures + kLanes];
     for (std::int64_t j = 0; j < block_.size(); ++j) {
-      if (!nonfinite_part(k_ + j * p_.k.row_stride, p_.dim, k)) continue;
+      if (!nonfinite_part(k_.row(j), p_.dim, k)) continue;
       for (std::int64_t i = 0; i < rows.size(); ++i)
         if (sees(s_.seen[i], bytes_of_row(rows.begin + i), p_.mask.bytes.nonzero_hides, j))
           add_weighted(dq_row(rows.begin + i), d_score(i, j), k, p_.dim);

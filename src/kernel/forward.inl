@@ -55,6 +55,9 @@ class Forward {
     const std::uint8_t* bytes = bytes_of(p_, seq_, item_.b, lines_.head(line), lines_.row(line));
     return bytes == nullptr ? nullptr : bytes + block_.begin;
   }
+  Rows<T> rows_of(const View& view, std::int64_t head, std::int64_t before, Range rows, std::int64_t elements) const {
+    return {reinterpret_cast<const T*>(row_of(p_, view, item_.b, head, before + rows.begin)), view.row_stride, rows.size(), elements};
+  }
   Panels values() const { return {s_.values, kPanel, sizes_.value_panel()}; }
   float* scores(std::int64_t i) const { return s_.scores + i * sizes_.ld_scores(); }
 
@@ -62,8 +65,8 @@ class Forward {
     const Timed timed(p_, Stage::pack);
     for (std::int64_t g = 0; g < p_.group(); ++g) {
       const std::int64_t head = item_.kv_head * p_.group() + g, rows = item_.rows.size();
-      const T* q = reinterpret_cast<const T*>(row_of(p_, p_.q, item_.b, head, seq_.q_begin + item_.rows.begin));
-      pack_rows<Mac>(q, p_.q.row_stride, rows, p_.dim, s_.q + g * rows * sizes_.ld_q, sizes_.ld_q, scaling_.queries);
+      const Rows<T> q = rows_of(p_.q, head, seq_.q_begin, item_.rows, p_.dim);
+      pack_rows<Mac>(q, s_.q + g * rows * sizes_.ld_q, sizes_.ld_q, scaling_.queries);
     }
     if (narrow_) std::fill(s_.q + sizes_.lines * sizes_.ld_q, s_.q + kNarrowLines * sizes_.ld_q, 0.0f);
     std::fill(sums_.begun, sums_.begun + sizes_.strips(), false);
@@ -74,8 +77,8 @@ class Forward {
 
   void enter_block(Range block) {
     block_ = block;
-    k_ = reinterpret_cast<const T*>(row_of(p_, p_.k, item_.b, item_.kv_head, seq_.kv_begin + block.begin));
-    v_ = reinterpret_cast<const T*>(row_of(p_, p_.v, item_.b, item_.kv_head, seq_.kv_begin + block.begin));
+    k_ = rows_of(p_.k, item_.kv_head, seq_.kv_begin, block, p_.dim);
+    v_ = rows_of(p_.v, item_.kv_head, seq_.kv_begin, block, p_.dim_v);
     keys_packed_ = values_packed_ = false;
     terms_.enter(item_.rows, block, s_.distances);
   }
@@ -96,23 +99,21 @@ class Forward {
   // S = Q K^T of few lines. Whatever is hidden: the bits of a score do not depend on the mask.
   void multiply_unpacked_keys(Range lines) {
     const Timed timed(p_, Stage::scores);
-    const Rows<T> k{k_, p_.k.row_stride, block_.size(), p_.dim};
-    narrow_inner_products<Mac>(s_.q, sizes_.ld_q, k, lines.size(), s_.scores, sizes_.ld_scores());
+    narrow_inner_products<Mac>(s_.q, sizes_.ld_q, k_, lines.size(), s_.scores, sizes_.ld_scores());
   }
 
   // O += P V of few lines, where nothing is hidden and no 0 meets a NaN.
   void multiply_unpacked_values(Range lines) {
     const Timed timed(p_, Stage::products);
-    const Rows<T> v{v_, p_.v.row_stride, block_.size(), p_.dim_v};
     const std::int64_t step = begun(0) == begun(lines.size() - 1) ? lines.size() : kStripRows;
     for (std::int64_t i = 0; i < lines.size(); i += step)
-      narrow_sum_products<Mac>(scores(i), sizes_.ld_scores(), v, std::min(step, lines.size() - i), sums_.out + i * sizes_.ld_out, sizes_.ld_out, begun(i));
+      narrow_sum_products<Mac>(scores(i), sizes_.ld_scores(), v_, std::min(step, lines.size() - i), sums_.out + i * sizes_.ld_out, sizes_.ld_out, begun(i));
     std::fill(sums_.begun, sums_.begun + sizes_.strips(), true);
   }
 
   void pack_keys() {
     const Timed timed(p_, Stage::pack);
-    pack_transposed<Mac>(k_, p_.k.row_stride, block_.size(), p_.dim, s_.keys, sizes_.key_panel());
+    pack_transposed<Mac>(k_, s_.keys, sizes_.key_panel());
     keys_packed_ = true;
   }
 
@@ -120,7 +121,7 @@ class Forward {
   void pack_values(bool clean) {
     const Timed timed(p_, Stage::pack);
     values_packed_ = true;
-    finite_ = pack_pairs<Mac>(v_, p_.v.row_stride, block_.size(), p_.dim_v, values());
+    finite_ = pack_pairs<Mac>(v_, values());
     pad_pairs<Mac>(block_.size(), round_up(block_.size(), kPanel), p_.dim_v, values());
     if (clean) Mac::clean_words(s_.values, sizes_.value_panels * sizes_.value_panel());
     cleaned_ = clean;
@@ -241,7 +242,7 @@ class Forward {
   void add_nonfinite_values(Range lines) {
     alignas(64) float part[kMostFeatures + kLanes];
     for (std::int64_t j = 0; j < block_.size(); ++j) {
-      if (!nonfinite_part(v_ + j * p_.v.row_stride, p_.dim_v, part)) continue;
+      if (!nonfinite_part(v_.row(j), p_.dim_v, part)) continue;
       for (std::int64_t i = 0; i < lines.size(); ++i)
         if (sees(s_.seen[i], bytes_of_line(lines.begin + i), p_.mask.bytes.nonzero_hides, j))
           add_weighted(sums_.out + (lines.begin + i) * sizes_.ld_out, Mac::of_row(scores(i), j), part, p_.dim_v);
@@ -292,7 +293,7 @@ class Forward {
   ForwardScratch s_;
   ForwardSums sums_;
   Range block_;
-  const T *k_ = nullptr, *v_ = nullptr;
+  Rows<T> k_{}, v_{};  // of the block
   bool some_finished_ = false;  // of the tile: whether any strip has finished panels
   bool keys_packed_ = false, values_packed_ = false, finite_ = true, cleaned_ = false;
 };

@@ -34,6 +34,7 @@ struct BackwardItem {
   Range cols;
   std::int64_t scores_before;  // of one head, in the sequences before b
   float* dq;   // [q_len, leading(dim)]
+  bool adds;   // to what dq has of columns before, of every row
   float* dkv;  // null: round and store dk and dv; else [kv_len, leading(dim)] then [kv_len, leading(dim_v)]
   Range* summed;  // rows of this head of which the scratch still has statistics and delta, from an item before; becomes what it has now
 };

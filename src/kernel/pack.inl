@@ -41,10 +41,10 @@ FUSEDATTN_INLINE void load_along_rows(const T* row, [[maybe_unused]] const T* ne
 
 // Times a factor, which for words of pairs is 1, -1 or 0. False if something packed is not finite (looked for in float32 words only).
 template <class Mac, class T>
-bool pack_rows(const T* from, std::int64_t stride, std::int64_t rows, std::int64_t elements, float* to, std::int64_t ld, float factor = 1.0f) {
+bool pack_rows(const Rows<T> rows, float* to, std::int64_t ld, float factor) {
   Checks check;
   float* const first = to;
-  const std::int64_t whole = elements / (kLanes * Mac::kDepth) * kLanes;
+  const std::int64_t elements = rows.elements, whole = elements / (kLanes * Mac::kDepth) * kLanes;
   const auto pack = [&](auto& x, std::int64_t w) FUSEDATTN_ALWAYS {
     if constexpr (Mac::kDepth == 1) {
       for (F32& words : x) words = mul(words, broadcast(factor));
@@ -53,7 +53,8 @@ bool pack_rows(const T* from, std::int64_t stride, std::int64_t rows, std::int64
     float* place = to + w;
     for (const F32& words : x) store(place, words), place += kLanes;
   };
-  for (std::int64_t i = 0; i < rows; ++i, from += stride, to += ld) {
+  for (std::int64_t i = 0; i < rows.rows; ++i, to += ld) {
+    const T* const from = rows.row(i);
     std::int64_t w = 0;
     for (; (w + kPanel) * Mac::kDepth <= elements; w += kPanel) {
       F32 panel[kPanelVectors];
@@ -67,7 +68,7 @@ bool pack_rows(const T* from, std::int64_t stride, std::int64_t rows, std::int64
     }
   }
   if constexpr (Mac::kDepth > 1)
-    if (factor != 1.0f) Mac::multiply_words(first, rows * ld, factor);
+    if (factor != 1.0f) Mac::multiply_words(first, rows.rows * ld, factor);
   return check.finite();
 }
 
@@ -78,17 +79,19 @@ struct WordRows {
 };
 
 // Whether rows lie in memory as pack_rows() would lay them out, close enough to one another to share the caches with what products read beside them.
-template <class Mac>
-bool lie_as_words(std::int64_t stride, std::int64_t elements, float factor) {
-  return Mac::kDepth > 1 && factor == 1.0f && elements % Mac::kDepth == 0 && stride % Mac::kDepth == 0 && std::abs(stride) <= 2 * elements;
+template <class Mac, class T>
+bool lie_as_words(const Rows<T>& rows) {
+  return Mac::kDepth > 1 && rows.elements % Mac::kDepth == 0 && rows.stride % Mac::kDepth == 0 && std::abs(rows.stride) <= 2 * rows.elements;
 }
 
 // False if something packed is not finite.
 template <class Mac, class T>
-bool pack_pairs(const T* from, std::int64_t stride, std::int64_t rows, std::int64_t elements, const Panels& to) {
+bool pack_pairs(const Rows<T> rows, const Panels& to) {
   Checks check;
-  for (std::int64_t i = 0; i < rows; i += Mac::kDepth, from += Mac::kDepth * stride) {
-    const auto next = [&](std::int64_t d) { return Mac::kDepth > 1 && i + 1 < rows ? from + stride + d : nullptr; };
+  const std::int64_t elements = rows.elements;
+  for (std::int64_t i = 0; i < rows.rows; i += Mac::kDepth) {
+    const T* const from = rows.row(i);
+    const auto next = [&](std::int64_t d) { return Mac::kDepth > 1 && i + 1 < rows.rows ? from + rows.stride + d : nullptr; };
     float* at = const_cast<float*>(to.at(i / Mac::kDepth, 0));
     const auto pack = [&](auto& x, std::int64_t d, std::int64_t count, float* place) {
       load_along_rows<Mac>(from + d, next(d), count, x);
@@ -115,18 +118,17 @@ void pad_pairs(std::int64_t rows, std::int64_t end, std::int64_t elements, const
 
 // Reads kLanes rows side by side, which is not the order in which they come from memory.
 template <class Mac, class T>
-void pack_transposed(const T* from, std::int64_t stride, std::int64_t rows, std::int64_t elements, float* to,
-                     std::int64_t panel_stride) {
+void pack_transposed(const Rows<T> rows, float* to, std::int64_t panel_stride) {
   constexpr int kLines = std::max<int>(1, kLanes * kLanes * Mac::kDepth / kLine<T>);  // of a step
-  const std::int64_t depth = words<Mac>(elements);
-  Ahead<T> ahead(Rows<T>{from, stride, rows, elements});
-  for (std::int64_t j = 0; j < round_up(rows, kPanel); j += kLanes) {
+  const std::int64_t depth = words<Mac>(rows.elements);
+  Ahead<T> ahead(rows);
+  for (std::int64_t j = 0; j < round_up(rows.rows, kPanel); j += kLanes) {
     float* panel = to + j / kPanel * panel_stride + j % kPanel;
     for (std::int64_t w = 0; w < depth; w += kLanes) {
       if (w * kLanes * Mac::kDepth % kLine<T> == 0) ahead.template ask<kLines>();
       F32 block[kLanes];
       for (int t = 0; t < kLanes; ++t)
-        block[t] = j + t < rows ? load_words<Mac>(from + (j + t) * stride, w, elements) : zero();
+        block[t] = j + t < rows.rows ? load_words<Mac>(rows.row(j + t), w, rows.elements) : zero();
       transpose(block);
       const std::int64_t count = std::min<std::int64_t>(kLanes, depth - w);
       for (std::int64_t t = 0; t < count; ++t) store(panel + (w + t) * kPanel, block[t]);

@@ -94,8 +94,10 @@ class ScoreGradients {
   Panels d_out_pairs() const { return {s_.d_out_pairs, sizes_.d_out_pair_stride(), kPanel}; }
   float* probabilities(std::int64_t i) const { return s_.probabilities + i * sizes_.ld_scores; }
   float* d_scores(std::int64_t i) const { return s_.d_scores + i * sizes_.ld_scores; }
-  Rows<T> key_rows() const { return {k_, p_.k.row_stride, block_.size(), p_.dim}; }
   std::int64_t width() const { return round_up(block_.size(), kPanel); }
+  Rows<T> rows_of(const View& view, std::int64_t head, std::int64_t before, Range rows, std::int64_t elements) const {
+    return {at(view, head, before + rows.begin), view.row_stride, rows.size(), elements};
+  }
   // At the first column of the block; null without bytes.
   const std::uint8_t* bytes_of_row(std::int64_t row) const {
     const std::uint8_t* bytes = bytes_of(p_, seq_, b_, head_, row);
@@ -106,11 +108,11 @@ class ScoreGradients {
     const Timed timed(p_, Stage::pack);
     block_ = block;
     const std::int64_t kv_head = head_ / p_.group();
-    k_ = at(p_.k, kv_head, seq_.kv_begin + block.begin);
-    v_ = at(p_.v, kv_head, seq_.kv_begin + block.begin);
+    k_ = rows_of(p_.k, kv_head, seq_.kv_begin, block, p_.dim);
+    v_ = rows_of(p_.v, kv_head, seq_.kv_begin, block, p_.dim_v);
     if (narrow_) return;
-    pack_transposed<Mac>(k_, p_.k.row_stride, block.size(), p_.dim, s_.keys, sizes_.key_panel());
-    pack_transposed<Mac>(v_, p_.v.row_stride, block.size(), p_.dim_v, s_.values, sizes_.value_panel());
+    pack_transposed<Mac>(k_, s_.keys, sizes_.key_panel());
+    pack_transposed<Mac>(v_, s_.values, sizes_.value_panel());
   }
 
   // What each row sees of the block.
@@ -120,17 +122,17 @@ class ScoreGradients {
   bool pack(Range rows) {
     const Timed timed(p_, Stage::pack);
     if constexpr (kBeginsWithDelta) begin_with_delta(rows);
-    const T* q = at(p_.q, head_, seq_.q_begin + rows.begin);
-    const T* d_out = at(p_.d_out, head_, seq_.q_begin + rows.begin);
-    bool finite = lay(q, p_.q.row_stride, rows.size(), p_.dim, {s_.q, sizes_.ld_q}, scaling_.queries, s_.q_rows);
-    finite = lay(d_out, p_.d_out.row_stride, rows.size(), p_.dim_v, {s_.d_out, sizes_.ld_v}, 1.0f, s_.d_out_rows) && finite;
+    const Rows<T> q = rows_of(p_.q, head_, seq_.q_begin, rows, p_.dim), d_out = rows_of(p_.d_out, head_, seq_.q_begin, rows, p_.dim_v);
+    s_.q_rows = {s_.q, sizes_.ld_q}, s_.d_out_rows = {s_.d_out, sizes_.ld_v};
+    bool finite = lay(q, scaling_.queries, s_.q_rows);
+    finite = lay(d_out, 1.0f, s_.d_out_rows) && finite;
     if (narrow_) {
       std::fill(s_.q + rows.size() * sizes_.ld_q, s_.q + kNarrowLines * sizes_.ld_q, 0.0f);
       std::fill(s_.d_out + rows.size() * sizes_.ld_v, s_.d_out + kNarrowLines * sizes_.ld_v, 0.0f);
     }
     if constexpr (Mac::kDepth > 1) {
-      finite = pack_pairs<Mac>(q, p_.q.row_stride, rows.size(), p_.dim, q_pairs()) && finite;
-      finite = pack_pairs<Mac>(d_out, p_.d_out.row_stride, rows.size(), p_.dim_v, d_out_pairs()) && finite;
+      finite = pack_pairs<Mac>(q, q_pairs()) && finite;
+      finite = pack_pairs<Mac>(d_out, d_out_pairs()) && finite;
       if (scaling_.queries != 1.0f) Mac::multiply_words(s_.q_pairs, words<Mac>(rows.size()) * sizes_.ld_dq, scaling_.queries);
     }
     return finite;
@@ -151,8 +153,8 @@ class ScoreGradients {
   void multiply(Range rows) {
     if (!narrow_) return multiply_scores(rows, {0, width()}), multiply_values(rows, {0, width()});
     const Timed timed(p_, Stage::scores);
-    narrow_inner_products<Mac>(s_.q, sizes_.ld_q, key_rows(), rows.size(), s_.probabilities, sizes_.ld_scores);
-    narrow_inner_products<Mac>(s_.d_out, sizes_.ld_v, Rows<T>{v_, p_.v.row_stride, block_.size(), p_.dim_v}, rows.size(), s_.d_scores, sizes_.ld_scores);
+    narrow_inner_products<Mac>(s_.q, sizes_.ld_q, k_, rows.size(), s_.probabilities, sizes_.ld_scores);
+    narrow_inner_products<Mac>(s_.d_out, sizes_.ld_v, v_, rows.size(), s_.d_scores, sizes_.ld_scores);
   }
 
   // Of some columns. Panels of `whole` are not stored, finish(i, j, sums) gets them.
@@ -255,21 +257,14 @@ class ScoreGradients {
   BackwardScratch s_;
   Range block_;
   bool some_whole_ = false;  // of the tile: whether any strip has whole panels
-  const T *k_ = nullptr, *v_ = nullptr;
+  Rows<T> k_{}, v_{};  // of the block
 
  private:
-  // Rows as words, where they lie or in a room of that leading dimension. False if something packed is not finite.
-  struct Room {
-    float* data;
-    std::int64_t ld;
-  };
-  static bool lay(const T* from, std::int64_t stride, std::int64_t rows, std::int64_t elements, Room room, float factor, WordRows& to) {
-    if (lie_as_words<Mac>(stride, elements, factor)) {
-      to = {reinterpret_cast<const float*>(from), stride / Mac::kDepth};
-      return true;
-    }
-    to = {room.data, room.ld};
-    return pack_rows<Mac>(from, stride, rows, elements, room.data, room.ld, factor);
+  // Packs rows where `to` says, or makes it say where they lie as words already. False if something packed is not finite.
+  static bool lay(const Rows<T>& rows, float factor, WordRows& to) {
+    if (factor != 1.0f || !lie_as_words<Mac>(rows)) return pack_rows<Mac>(rows, const_cast<float*>(to.data), to.ld, factor);
+    to = {reinterpret_cast<const float*>(rows.data), rows.stride / Mac::kDepth};
+    return true;
   }
 
   // What is hidden becomes 0 before anything is summed: until then it may hold anything, NaN included.

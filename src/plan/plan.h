@@ -15,6 +15,7 @@ namespace fusedattn {
 struct Unit {
   std::int64_t b, head, cost, scores_before;
   std::int64_t first_item, splits, split_cols;
+  std::int64_t parts;  // of dq: one for each split, or one to which all are added in turn
 };
 
 // The most splits of a head: what lets one long head occupy several threads, at the price of one float32 dq for each.
@@ -39,7 +40,7 @@ struct Plan {
   std::vector<Unit> units;  // longest first if several workers take sequences that differ; the heads of a group one after another
   std::int64_t items = 0;   // of all units
   std::int64_t slots = 0;   // units in flight
-  std::int64_t max_q_len = 0, max_kv_len = 0, max_splits = 0;
+  std::int64_t max_q_len = 0, max_kv_len = 0, max_parts = 0;
 
   std::vector<BiasItem> bias_items;
 

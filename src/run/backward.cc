@@ -46,8 +46,8 @@ class Walk {
     return {split * unit.split_cols, std::min((split + 1) * unit.split_cols, kv_len)};
   }
   float* dq_of(std::size_t u, std::int64_t split) const {
-    const std::int64_t slot = static_cast<std::int64_t>(u) % plan_.slots;
-    return problem_.dq.data ? w_.dq + slot * w_.dq_slot + split * w_.dq_stride : nullptr;
+    const std::int64_t slot = static_cast<std::int64_t>(u) % plan_.slots, part = std::min(split, plan_.units[u].parts - 1);
+    return problem_.dq.data ? w_.dq + slot * w_.dq_slot + part * w_.dq_stride : nullptr;
   }
   float* dkv_of(std::size_t u) const {
     return w_.dkv_slot ? w_.dkv + static_cast<std::int64_t>(u) % plan_.slots * w_.dkv_slot : nullptr;
@@ -56,7 +56,8 @@ class Walk {
   void compute(std::size_t u, std::int64_t split, Range& summed, std::byte* scratch) {
     const Unit& unit = plan_.units[u];
     const std::int64_t kv_len = sequence(problem_, unit.b).kv_len;
-    plan_.kernels->backward(problem_, {unit.b, unit.head, cols_of(unit, split, kv_len), unit.scores_before, dq_of(u, split), dkv_of(u), &summed}, scratch);
+    const bool adds = split >= unit.parts;
+    plan_.kernels->backward(problem_, {unit.b, unit.head, cols_of(unit, split, kv_len), unit.scores_before, dq_of(u, split), adds, dkv_of(u), &summed}, scratch);
   }
 
   // One thread finishes at a time. A unit that becomes ready while another thread leaves the loop below is seen by the second look.
@@ -94,7 +95,7 @@ class Walk {
       rows = {rows.end, seq.q_len};
       const float* parts[kMostSplits];
       std::int64_t count = 0;
-      for (std::int64_t split = 0; split < unit.splits; ++split) {
+      for (std::int64_t split = 0; split < unit.parts; ++split) {
         const Range seeing = sight.rows(cols_of(unit, split, seq.kv_len), seq.q_len);
         if (seeing.end <= rows.begin) continue;
         if (seeing.begin <= rows.begin) parts[count++] = dq_of(u, split);

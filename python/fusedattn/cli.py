@@ -19,7 +19,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 app = typer.Typer(
-    help="Fused attention for CPUs, forward and backward.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -29,6 +28,19 @@ app = typer.Typer(
 DTYPES = ("fp32", "bf16", "fp16")
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 Tell = Callable[[int, int, str], None]
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from fusedattn import __version__
+
+        print(f"fusedattn {__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def _common(version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and end.")] = False) -> None:
+    """Fused attention for CPUs, forward and backward."""
 
 
 def main() -> None:

@@ -16,6 +16,7 @@ class Axes(NamedTuple):
 AXES = {"BNSD": Axes(0, 1, 2), "BSND": Axes(0, 2, 1), "SBND": Axes(1, 2, 0), "TND": Axes(None, 1, 0)}
 FOLDED = {"BSH": "BSND", "SBH": "SBND"}  # heads and features folded into one axis; unfolding is a view
 NAMES = (*AXES, *FOLDED)
+MOST_FEATURES = {"query": 1536, "value": 768}  # D; key has query's number
 
 
 class Sizes(NamedTuple):

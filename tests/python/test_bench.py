@@ -55,7 +55,7 @@ def test_a_cut_cell_keeps_its_work_per_head():
 
 @pytest.mark.parametrize("text", ["1,2,3", "1,2,3,x", "1,2,3,0", "1,2,3,4:diagonal", "1,3:2,8,8", "1,2,0x3,4", "large"])
 def test_cells_that_cannot_be_read_are_refused(text):
-    with pytest.raises(ValueError, match="cell is .*accepted are goals, full"):
+    with pytest.raises(ValueError, match="shape is .*--cells takes goals and full"):
         cells.parse(text, ["fp32"], 1)
 
 
@@ -203,16 +203,38 @@ def test_rounds_with_a_moving_limit_or_a_shared_cpu_are_discarded():
 
 
 def test_rounds_on_cores_that_are_not_ours_alone_are_discarded():
-    answers = iter([True, False, True, True, False, True] + [True] * 40)
-    result = measure(Cell(1, 1, 10, 8), "forward", [Clockwork("ours", 1e-3)], lambda: 100.0, 0.0, 5, alone=lambda patience: next(answers))
-    assert result.kept == [False, True, False]
+    readings = iter([1.0, 0.5, 0.99, 0.98, 0.5, 1.0])
+    rest = Rest(lambda: (next(readings),))
+    result = measure(Cell(1, 1, 10, 8), "forward", [Clockwork("ours", 1e-3)], lambda: 100.0, 0.0, 5, rest)
+    assert result.kept == [False, True, False] and result.readings == [(0.5,), (0.98,), (0.5,)] and not result.steady
 
 
-def test_rest_is_about_the_best_room_seen():
-    readings = iter([0.70, 0.66, 0.71, 0.69, 0.66, 0.66, 0.70])
+def test_what_is_at_rest_by_the_best_reading_of_all_measurements():
+    def measured(steady, threads, *rest):
+        return {"steady": steady, "threads": threads, "rest": list(rest)}
+
+    quiet, loud, shared, other = measured(True, 1, 0.7, 99.0), measured(True, 1, 0.65, 99.0), measured(True, 1, 0.7, 90.0), measured(True, 2, 0.6, 70.0)
+    assert session.rested([loud, shared, quiet, other, measured(False, 1, 0.7, 99.0)]) == (quiet, other)
+    assert session.rested([{"steady": True, "threads": 1}]) == ({"steady": True, "threads": 1},)
+
+
+def test_rest_is_about_the_best_seen_of_every_reading():
+    readings = iter([(0.70, 9.9), (0.66, 10.0), (0.71, 9.0), (0.71, 9.8), (0.69, 10.0), (0.66, 10.0), (0.66, 8.0), (0.70, 9.7)])
     rest = Rest(lambda: next(readings))
-    assert [rest.wait(0.0) for _ in range(4)] == [True, False, True, True]
+    assert [rest.wait(0.0) for _ in range(5)] == [True, False, False, True, True]
     assert rest.wait(60.0) and next(readings, None) is None
+
+
+def test_rest_knows_an_earlier_best():
+    readings = iter([(0.66, 9.0), (0.69, 10.0)])
+    rest = Rest(lambda: next(readings), known=(0.71, 10.0))
+    assert [rest.wait(0.0), rest.wait(0.0)] == [False, True]
+
+
+def test_rest_does_not_believe_one_reading_in_many():
+    readings = iter([(1.4,)] + [(0.7,)] * 30)
+    rest = Rest(lambda: next(readings))
+    assert [rest.wait(0.0) for _ in range(30)] == [True] + [False] * 10 + [True] * 19
 
 
 class Failing(Clockwork):

@@ -22,6 +22,11 @@ def test_help_names_the_commands():
     assert all(command in text for command in ("info", "check", "bench", "demo", "cann"))
 
 
+def test_version():
+    result = run("--version")
+    assert (result.returncode, result.stdout, result.stderr) == (0, f"fusedattn {_native.version()}\n", "")
+
+
 def test_info_as_text():
     result = run("info")
     assert result.returncode == 0 and "\x1b" not in result.stdout
@@ -170,13 +175,13 @@ def test_bench_of_the_machine_alone(tmp_path):
     ("arguments", "sentence"),
     [
         (["--dtype", "fp64"], "--dtype is 'fp64'; accepted are fp32, bf16, fp16"),
-        (["--cells", "1,2"], "cell is '1,2'; accepted are"),
-        (["--shape", "1,3:2,8,8"], "cell is '1,3:2,8,8'; accepted are"),
+        (["--cells", "1,2"], "shape is '1,2'; accepted are"),
+        (["--shape", "1,3:2,8,8"], "shape is '1,3:2,8,8'; accepted are"),
         (["--shape", "1,2,8,8", "--mask", "diagonal"], "--mask is 'diagonal'; accepted are causal, band and padding"),
         (["--causal"], "--mask and --causal belong to --shape"),
         (["--resume"], "--resume is given without --json"),
         (["--shape", "1,1,8,8", "--json", "nowhere/x.json"], "--json is 'nowhere/x.json'; accepted is a file in a folder that exists"),
-        (["--shape", "1,1,8,2000"], "cell is '1,1,8,2000', whose dim is 2000; accepted are 1 to 768"),
+        (["--shape", "1,1,8,2000"], "shape is '1,1,8,2000', whose dim is 2000; accepted are 1 to 768"),
         (["--probe", "--json", "."], "--json is '.'; accepted is a file in a folder that exists"),
         (["--probe", "--costs", "--forward"], "is given with --forward, --costs; accepted with it are --threads and --json"),
         (["--cells", "1,1,8,8", "--peers", "/nowhere"], "--peers is '/nowhere'; accepted is a folder of virtual environments named zentorch"),

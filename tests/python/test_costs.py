@@ -1,5 +1,7 @@
 """test_costs.py: what features cost: the pairs that each is divided by, and the division."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from rich.console import Console
@@ -65,3 +67,18 @@ def test_the_table_shows_percent_over_plain():
     costs.show(rows, console)
     text = console.export_text()
     assert text.count("+7.0 %") == 2 * (len(FEATURES) - 1) and "81 %" in text and "10 rounds; 2" in text
+
+
+def test_what_is_known_is_not_measured_again(monkeypatch):
+    measured = []
+
+    def instant(cell, direction, peers, *_, **__):
+        measured.append((cell.shape, direction))
+        return Measurement(cell, direction, {peer.name: Entry(peer.name, seconds=[1.0] * 3) for peer in peers}, [100.0] * 3, [True] * 3)
+
+    monkeypatch.setattr(costs, "measure", instant)
+    request = costs.Request(["fp32"], 1, 1.0)
+    rows = costs.run(request, lambda *_: None)
+    assert len(rows) == len(measured) == 2 * len(costs.SHAPES)
+    again = costs.run(dataclasses.replace(request, done=tuple(rows[1:])), lambda *_: None)
+    assert again == rows and measured[len(rows) :] == measured[:1]

@@ -8,11 +8,13 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from fusedattn.layout import MOST_FEATURES
+
 DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 MASKS = ("none", "causal", "band", "padding")
 BAND = 512  # columns a row sees in a banded cell: itself and the 511 before it
 DROPOUT = 0.1  # what a cell with dropout drops
-MOST_DIM = 768  # features that values may have; those of queries and keys are as many here
+MOST_DIM = MOST_FEATURES["value"]  # queries and keys have as many features here
 _SHAPE = re.compile(
     r"(?P<batch>\d+),(?P<heads>\d+)(:(?P<kv_heads>\d+))?,((?P<rows>\d+)x)?(?P<length>\d+),(?P<dim>\d+)"
     r"(:(?P<mask>causal|band|padding))?(?P<dropout>:dropout)?"
@@ -131,12 +133,12 @@ def parse(text: str, dtypes: Iterable[str], threads: int) -> list[Cell]:
     numbers = {name: int(found[name]) for name in sizes if found[name]} if found else {}
     if not found or min(numbers.values()) < 1 or numbers["heads"] % numbers.get("kv_heads", 1):
         raise ValueError(
-            f"cell is {text!r}; accepted are goals, full, or batch,heads,length,dim of positive integers, where heads may be "
-            "heads:key_heads (the first a multiple of the second) and length rowsxcolumns, optionally followed by :causal, "
-            ":band or :padding, and by :dropout"
+            f"shape is {text!r}; accepted are batch,heads,length,dim of positive integers, where heads may be heads:key_heads "
+            "(the first a multiple of the second) and length rowsxcolumns, optionally followed by :causal, :band or :padding, and by "
+            ":dropout; --cells takes goals and full, too"
         )
     if numbers["dim"] > MOST_DIM:
-        raise ValueError(f"cell is {text!r}, whose dim is {numbers['dim']}; accepted are 1 to {MOST_DIM}")
+        raise ValueError(f"shape is {text!r}, whose dim is {numbers['dim']}; accepted are 1 to {MOST_DIM}")
     if numbers.get("rows") == numbers["length"]:
         del numbers["rows"]
     if numbers.get("kv_heads") == numbers["heads"]:

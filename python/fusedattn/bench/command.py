@@ -44,7 +44,7 @@ def run(request: Request, tell: Tell) -> dict:
     jobs = grids.select(request.cells, request.dtypes, request.threads, request.directions)
     check_file("--json", request.json_file)
     _check_plot(request.plot, bool(jobs))
-    kept = _kept(request)
+    done_cells, done_costs = _rested(request)
     if "goals" in request.cells and request.peers is None and not request.alone:
         wanted = goals.features()
     else:
@@ -52,6 +52,8 @@ def run(request: Request, tell: Tell) -> dict:
     share = 1.0 if not jobs else _COSTS_SHARE if wanted != set() else 0.0
     result = {"machine": info.collect(), "results": [], "goals": [], "seconds": 0.0}
     commit = request.commit or _commit()
+    if wanted != set():
+        result["costs"] = list(done_costs)
 
     def keep(partial: dict) -> None:
         result.update(partial)
@@ -60,11 +62,11 @@ def run(request: Request, tell: Tell) -> dict:
         _write(request.json_file, result)
 
     if jobs:
-        asked = session.Request(jobs, request.rounds, request.budget * (1 - share), _rested(kept), keep)
+        asked = session.Request(jobs, request.rounds, request.budget * (1 - share), done_cells, keep)
         keep(session.run(asked, peer_list.make(request.alone, request.peers), tell))
     if wanted != set():
         dtypes = [name for name in request.dtypes if name != "fp16"] if jobs else request.dtypes
-        result["costs"] = kept.get("costs") or costs.run(dtypes, request.threads, request.budget * share, tell, wanted)
+        result["costs"] = costs.run(costs.Request(dtypes, request.threads, request.budget * share, wanted, done_costs), tell)
         result["goals"] = goals.judge(result, peer_list.OURS, peer_list.TORCH)
         _write(request.json_file, result)
     if request.drawn:
@@ -105,24 +107,20 @@ def show(result: dict, console: Console) -> None:
     stages.show(result.get("plans", []), console)
 
 
-def _kept(request: Request) -> dict:
-    """What an earlier run has measured on this machine and lane. Raises ValueError if it is another's."""
+def _rested(request: Request) -> tuple[tuple[dict, ...], tuple[dict, ...]]:
+    """What an earlier run has measured at rest on this machine and lane: cells and costs. Raises ValueError if it is another's."""
     if not request.resume:
-        return {}
+        return (), ()
     if request.json_file is None:
         raise ValueError("--resume is given without --json, the file to go on with")
     if not request.json_file.exists():
-        return {}
+        return (), ()
     kept, here = json.loads(request.json_file.read_text()), info.collect()
     for key in ("cpu", "lane", "version"):
         if kept["machine"][key] != here[key]:
             raise ValueError(f"--resume: {request.json_file} has results of {key} {kept['machine'][key]}, this is {here[key]}; name another file")
-    return kept
-
-
-def _rested(kept: dict) -> tuple[dict, ...]:
-    """Those of an earlier run's measurements that had enough rounds to themselves; the others are made again."""
-    return tuple(row for row in kept.get("results", []) if row["steady"])
+    rested = session.rested([*kept["results"], *kept.get("costs", ())])
+    return tuple(row for row in rested if "cost" not in row), tuple(row for row in rested if "cost" in row)
 
 
 def _commit() -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from rich import box
 from rich.console import Console
@@ -14,7 +15,7 @@ from fusedattn.bench.features import FEATURES, PLAIN, SEQUENCES, Feature
 from fusedattn.bench.grids import DIRECTIONS
 from fusedattn.bench.measure import Measurement, measure
 from fusedattn.bench.runner import Kind, Runner
-from fusedattn.bench.session import PROBE_SECONDS, rest_of
+from fusedattn.bench.session import PROBE_SECONDS, best_reading, rest_of
 
 SHAPES = (((1, 4, 2048, 64), FEATURES), ((1, 2, 2048, 128), FEATURES), ((1, 1, 16384, 64), SEQUENCES))
 
@@ -35,18 +36,42 @@ class FeaturePeer:
         return self._runner.time(direction, calls)
 
 
-def run(dtypes: list[str], threads: int, budget: float, tell: Callable[[int, int, str], None], only: set[str] | None = None) -> list[dict]:
-    """Measures every feature, or `only` these, on every shape; budget in seconds. tell(done, total, text) as it goes on."""
+@dataclass(frozen=True)
+class Request:
+    """What to measure and for how long: every feature or `only` these, on every shape, in `budget` seconds.
+
+    done: rows that an earlier run has measured.
+    """
+
+    dtypes: list[str]
+    threads: int
+    budget: float
+    only: set[str] | None = None
+    done: tuple[dict, ...] = ()
+
+
+def run(request: Request, tell: Callable[[int, int, str], None]) -> list[dict]:
+    """The rows of the request, those done included. tell(done, total, text) as it goes on."""
     lane = _native.lane_chosen()
-    jobs = [(Cell(*shape, dtype=dtype, threads=threads), [f for f in features if only is None or f.name in only], direction)
-            for shape, features in SHAPES for dtype in dtypes for direction in DIRECTIONS]  # fmt: skip
-    rows, rest = [], rest_of(lane, threads)
+    threads, only, known = request.threads, request.only, {_identity(row): row for row in request.done}
+    wanted = [(Cell(*shape, dtype=dtype, threads=threads), [f for f in features if only is None or f.name in only], direction)
+              for shape, features in SHAPES for dtype in request.dtypes for direction in DIRECTIONS]  # fmt: skip
+    jobs = [job for job in wanted if _names(*job) not in known]
+    rest = rest_of(lane, threads, best_reading(request.done, threads))
     for number, (cell, features, direction) in enumerate(jobs):
         tell(number, len(jobs), f"features, {cell.label()} {cell.dtype} {direction}")
         peers = [FeaturePeer(feature) for feature in features]
         limit = lambda: probe.limit(cell.dtype, lane, cell.threads, PROBE_SECONDS)  # noqa: E731, B023
-        rows.append(record(measure(cell, direction, peers, limit, budget / len(jobs), most=40, alone=rest.wait), features))
-    return rows
+        known[_names(cell, features, direction)] = record(measure(cell, direction, peers, limit, request.budget / len(jobs), most=40, rest=rest), features)
+    return [known[_names(*job)] for job in wanted]
+
+
+def _names(cell: Cell, features: list[Feature], direction: str) -> tuple:
+    return cell.shape, cell.dtype, direction, cell.threads, tuple(feature.name for feature in features)
+
+
+def _identity(row: dict) -> tuple:
+    return tuple(row["shape"]), row["dtype"], row["direction"], row["threads"], tuple(row["cost"])
 
 
 def record(result: Measurement, features: list[Feature]) -> dict:
@@ -64,6 +89,8 @@ def record(result: Measurement, features: list[Feature]) -> dict:
         "direction": result.direction,
         "rounds": len(result.kept),
         "discarded": result.kept.count(False),
+        "steady": result.steady,
+        "rest": result.reading(),
         "plain_share_percent": result.share(base.name) * base.visible(cell) / PLAIN.visible(cell),
         "cost": rows,
     }

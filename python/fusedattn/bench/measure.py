@@ -11,6 +11,7 @@ import numpy as np
 
 from fusedattn.bench.cells import Cell
 from fusedattn.bench.peers import PeerError
+from fusedattn.bench.rest import Reading, Rest
 
 MOST_PROBE_CHANGE = 0.05  # a round is discarded when the limit moved more than this between its two readings
 LEAST_CPU_SHARE = 0.95  # and when a single thread had less of its CPU: something else ran there
@@ -44,6 +45,7 @@ class Measurement:
     entries: dict[str, Entry]
     limits: list[float] = field(default_factory=list)
     kept: list[bool] = field(default_factory=list)
+    readings: list[Reading] = field(default_factory=list)  # of the rest, by round: the lower of before and after
     errors: dict[str, float] = field(default_factory=dict)
     refusals: dict[str, str] = field(default_factory=dict)  # why a peer was not timed
 
@@ -54,6 +56,11 @@ class Measurement:
 
     def _rounds(self) -> list[int]:
         return [i for i, kept in enumerate(self.kept) if kept or not self.steady]
+
+    def reading(self) -> Reading:
+        """Of the rest, the medians over the rounds that count."""
+        rounds = self._rounds()
+        return tuple(map(statistics.median, zip(*(reading for i, reading in enumerate(self.readings) if i in rounds))))
 
     def seconds(self, name: str) -> float | None:
         """Median seconds of one call; None for a peer that was not timed."""
@@ -101,15 +108,14 @@ def measure(
     probe: Callable[[], float],
     budget: float,
     most: int,
-    alone: Callable[[float], bool] = lambda patience: True,
+    rest: Rest | None = None,
 ) -> Measurement:
     """Times the peers in at least three rounds, until `budget` seconds or `most` steady rounds are done.
 
-    probe: returns the limit in GFLOP/s, measured now. alone: waits at most so many seconds until the cores are ours alone, and
-    returns whether they are.
+    probe: returns the limit in GFLOP/s, measured now. rest: what tells, and is waited for a while, whether the cores are ours alone.
     """
     start = time.perf_counter()
-    result = Measurement(cell, direction, {})
+    result, rest = Measurement(cell, direction, {}), rest or Rest()
     timed = []
     for peer in peers:
         try:
@@ -118,7 +124,7 @@ def measure(
         except PeerError as failure:
             result.refusals[peer.name] = str(failure)
     while _goes_on(result, time.perf_counter() - start, budget, most):
-        _round(result, timed, probe, alone, budget / most)
+        _round(result, timed, probe, rest, budget / most)
     return result
 
 
@@ -156,11 +162,12 @@ def _warm(peer, direction: str) -> float:
     return first if first > LONG_CALL else peer.time(direction, 1)[0]
 
 
-def _round(result: Measurement, peers: list, probe: Callable[[], float], alone: Callable[[float], bool], patience: float) -> None:
+def _round(result: Measurement, peers: list, probe: Callable[[], float], rest: Rest, patience: float) -> None:
     """One reading of the probe, every peer once (in reversed order every second round), another reading."""
     threads, number = result.cell.threads, len(result.kept)
     _settle(threads)
-    ours = alone(patience)
+    ours = rest.wait(patience)
+    reading = rest.last
     before = probe()
     times = {}
     for peer in reversed(peers) if number % 2 else peers:
@@ -172,7 +179,8 @@ def _round(result: Measurement, peers: list, probe: Callable[[], float], alone: 
             ours = ours and (threads > 1 or cpu_share >= LEAST_CPU_SHARE)
     _settle(threads)
     after = probe()
-    ours = alone(0.0) and ours
+    ours = rest.wait(0.0) and ours
+    result.readings.append(tuple(map(min, reading, rest.last)))
     for name, seconds in times.items():
         result.entries[name].seconds.append(seconds)
     result.limits.append((before + after) / 2)

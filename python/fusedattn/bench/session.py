@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from fusedattn import _native, info, probe
@@ -12,10 +12,11 @@ from fusedattn.bench import correct, goals, peers
 from fusedattn.bench.cells import Cell
 from fusedattn.bench.grids import Job
 from fusedattn.bench.measure import Measurement, measure
-from fusedattn.bench.rest import Rest
+from fusedattn.bench.rest import Reading, Rest, best_of, is_about
 
 PROBE_SECONDS = 0.012
-REST_SECONDS = 0.006  # of each of its two streams
+REST_SECONDS = 0.006  # of each stream
+SHARED_BYTES = 8 << 20  # a thread; more than a core's own caches hold
 BANDWIDTH_SECONDS = 0.05
 CHECKED_ROWS = 1024  # and columns, of a head: the formula in float64 takes a second for so many squared
 LEAST_SECONDS = 0.2  # for a measurement, however little is left
@@ -43,7 +44,7 @@ def run(request: Request, team: list, tell: Callable[[int, int, str], None]) -> 
     """
     started = time.perf_counter()
     lane = _native.lane_chosen()
-    rests = {threads: rest_of(lane, threads) for threads in {cell.threads for cell, _ in request.jobs}}
+    rests = {threads: rest_of(lane, threads, best_reading(request.done, threads)) for threads in {cell.threads for cell, _ in request.jobs}}
     known = {identity(row) for row in request.done}
     places = {_identity(*job): place for place, job in enumerate(request.jobs)}
     jobs = [job for job in request.jobs if _identity(*job) not in known]
@@ -54,7 +55,7 @@ def run(request: Request, team: list, tell: Callable[[int, int, str], None]) -> 
             able, refusals, errors = _checked(team, cell, direction)
             left = request.budget - (time.perf_counter() - started)
             seconds = max(LEAST_SECONDS, left / (len(jobs) - number))
-            result = measure(cell, direction, able, _limit_of(cell, lane), seconds, request.rounds, rests[cell.threads].wait)
+            result = measure(cell, direction, able, _limit_of(cell, lane), seconds, request.rounds, rests[cell.threads])
             result.errors, result.refusals = errors, refusals | result.refusals
             report["results"].append(record(result, team[0].name, bandwidth_of(cell, direction)))
             report["results"].sort(key=lambda row: places.get(identity(row), -1))
@@ -65,6 +66,21 @@ def run(request: Request, team: list, tell: Callable[[int, int, str], None]) -> 
         for peer in team:
             peer.close()
     return report
+
+
+def rested(rows: Iterable[dict]) -> tuple[dict, ...]:
+    """Those that had enough rounds to themselves, by the best reading of them all too."""
+    steady = [row for row in rows if row["steady"]]
+    return tuple(row for row in steady if is_about(_reading(row), best_reading(steady, row["threads"])))
+
+
+def _reading(row: dict) -> Reading:
+    return tuple(row.get("rest", ()))
+
+
+def best_reading(rows: Iterable[dict], threads: int) -> Reading:
+    """The largest of each number that such rows had, with so many threads."""
+    return best_of(_reading(row) for row in rows if row["threads"] == threads)
 
 
 def identity(row: dict) -> tuple:
@@ -111,9 +127,9 @@ def _limit_of(cell: Cell, lane: str) -> Callable[[], float]:
     return lambda: probe.limit(cell.dtype, lane, cell.threads, PROBE_SECONDS)
 
 
-def rest_of(lane: str, threads: int) -> Rest:
-    """Whether this many cores are ours alone."""
-    return Rest(lambda: probe.room(lane, threads, REST_SECONDS))
+def rest_of(lane: str, threads: int, known: Reading = ()) -> Rest:
+    """Whether this many cores, and the caches or the memory that they share with others, are ours alone."""
+    return Rest(lambda: (probe.bandwidth(SHARED_BYTES, threads, REST_SECONDS), probe.room(lane, threads, REST_SECONDS)), known)
 
 
 def bandwidth_of(cell: Cell, direction: str) -> float:
@@ -158,6 +174,7 @@ def record(result: Measurement, ours: str, bandwidth: float) -> dict:
         "rounds": len(result.kept),
         "discarded": result.kept.count(False),
         "steady": result.steady,
+        "rest": result.reading(),
         "errors": result.errors,
         "peers": by_peer,
     }

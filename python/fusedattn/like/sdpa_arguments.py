@@ -7,12 +7,12 @@ from typing import NamedTuple
 
 import torch
 
+from ..layout import MOST_FEATURES
 from ..numerals import real
 from ..problem import check_dense
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 _PLAIN = frozenset((torch.Tensor, torch.nn.Parameter, type(None)))
-MOST_FEATURES = {"query": 1536, "value": 768}  # of the library; key has query's number
 
 
 class Call(NamedTuple):

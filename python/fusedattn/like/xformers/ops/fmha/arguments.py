@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 
 import torch
 
+from fusedattn.layout import MOST_FEATURES
 from fusedattn.numerals import real
 from fusedattn.problem import check_dense
 
 from . import biases
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
-MOST_FEATURES = {"query": 1536, "value": 768}  # of the library; key has query's number
 FW_NAME, BW_NAME = "fusedattnF", "fusedattnB"  # of the operators, as xFormers lists them
 IN_BMK = ("NoneType", "LowerTriangularMask")  # and tensors
 _FORMS = {3: "[B, M, K]", 4: "[B, M, H, K]", 5: "[B, M, G, H, K]"}

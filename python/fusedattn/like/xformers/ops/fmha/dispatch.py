@@ -7,8 +7,9 @@ import functools
 import torch
 
 from .....installations import Handle, Installation
+from .....layout import MOST_FEATURES
 from . import biases
-from .arguments import BW_NAME, DTYPES, FW_NAME, MOST_FEATURES, Inputs, reasons
+from .arguments import BW_NAME, DTYPES, FW_NAME, Inputs, reasons
 from .attention import attend_only, differentiate, draw_stream
 
 

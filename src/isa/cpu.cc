@@ -27,6 +27,12 @@ std::uint64_t saved_registers() {
   return std::uint64_t{high} << 32 | low;
 }
 
+// "Genu", "ineI", "ntel".
+bool made_by_intel() {
+  const Leaf maker = leaf(0, 0);
+  return maker.b == 0x756e6547 && maker.d == 0x49656e69 && maker.c == 0x6c65746e;
+}
+
 // Bit positions: Intel SDM volume 2A, CPUID; XCR0 in volume 1, 13.3.
 Cpu detect() {
   Cpu found;
@@ -39,6 +45,7 @@ Cpu detect() {
   const bool f = bit(extended.b, 16), dq = bit(extended.b, 17), bw = bit(extended.b, 30), vl = bit(extended.b, 31);
   found.avx512 = found.avx2 && (saved & kZmm) == kZmm && f && dq && bw && vl;
   found.avx512_bf16 = found.avx512 && bit(more.a, 5);
+  found.slow_dot = made_by_intel();  // Emerald Rapids: a product in two cycles, where AMD's Zen 4 has one in each
   return found;
 }
 

@@ -3,6 +3,7 @@
 
 #include <cstdlib>
 #include <cstring>
+#include <utility>
 
 #include "isa/cpu.h"
 
@@ -30,6 +31,22 @@ Status refuse(const char* source, const char* name, const std::string& why) {
   return Status::invalid(std::string(source) + " is '" + name + "', " + why + "; accepted here: " + accepted);
 }
 
+// Best first where products of pairs are as fast as multiply-adds.
+std::vector<Lane> built() {
+  return {
+#ifdef FUSEDATTN_LANE_avx512_bf16
+    {&avx512_bf16::kernels, cpu().avx512_bf16 ? "" : "this CPU or operating system lacks AVX-512 BF16"},
+#endif
+#ifdef FUSEDATTN_LANE_avx512
+    {&avx512::kernels, cpu().avx512 ? "" : "this CPU or operating system lacks AVX-512 F, BW, DQ or VL"},
+#endif
+#ifdef FUSEDATTN_LANE_avx2
+    {&avx2::kernels, cpu().avx2 ? "" : "this CPU or operating system lacks AVX2, FMA or F16C"},
+#endif
+    {&baseline::kernels, ""},
+  };
+}
+
 Status choose(const char* source, const char* name, const Kernels*& kernels) {
   for (const Lane& lane : lanes()) {
     if (std::strcmp(lane.kernels->name, name) != 0) continue;
@@ -43,18 +60,13 @@ Status choose(const char* source, const char* name, const Kernels*& kernels) {
 }  // namespace
 
 const std::vector<Lane>& lanes() {
-  static const std::vector<Lane> all = {
-#ifdef FUSEDATTN_LANE_avx512_bf16
-      {&avx512_bf16::kernels, cpu().avx512_bf16 ? "" : "this CPU or operating system lacks AVX-512 BF16"},
+  static const std::vector<Lane> all = [] {
+    std::vector<Lane> lanes = built();
+#if defined(FUSEDATTN_LANE_avx512) && defined(FUSEDATTN_LANE_avx512_bf16)
+    if (cpu().slow_dot) std::swap(lanes[0], lanes[1]);  // float32 is twice as fast for bfloat16, and rounds less
 #endif
-#ifdef FUSEDATTN_LANE_avx512
-      {&avx512::kernels, cpu().avx512 ? "" : "this CPU or operating system lacks AVX-512 F, BW, DQ or VL"},
-#endif
-#ifdef FUSEDATTN_LANE_avx2
-      {&avx2::kernels, cpu().avx2 ? "" : "this CPU or operating system lacks AVX2, FMA or F16C"},
-#endif
-      {&baseline::kernels, ""},
-  };
+    return lanes;
+  }();
   return all;
 }
 

@@ -1,9 +1,12 @@
 """The ctypes mirror agrees with the structs as compiled; the library's refusals arrive as exceptions."""
 
 import ctypes
+from pathlib import Path
 
 import pytest
 from fusedattn import _native
+
+CPUS = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
 
 
 def test_every_struct_and_field_agrees():
@@ -41,6 +44,12 @@ def test_dropout_bits_refuse_in_sentences():
             _native.dropout_bits(_native.Dropout(keep_prob, None, 1, 0), count, ctypes.addressof(byte))
     _native.dropout_bits(_native.Dropout(1.0, None, 1, 0), 5, ctypes.addressof(byte))
     assert byte.value == 0b11111
+
+
+@pytest.mark.skipif("GenuineIntel" not in CPUS, reason="on other processors products of pairs of bfloat16 are fast")
+def test_slow_products_of_pairs_are_not_taken_by_themselves():
+    names = [name for name, _ in _native.lanes()]
+    assert names.index("avx512") < names.index("avx512_bf16")
 
 
 def test_lanes_and_threads_are_told():

@@ -194,6 +194,20 @@ def test_slow_peers_are_timed_on_one_head_and_very_slow_ones_once():
     assert result.ratio("crawling", "fast")[0] == pytest.approx(2000)
 
 
+def test_the_first_peer_is_timed_beside_each_of_the_others():
+    turns = []
+
+    class Uneven(Clockwork):
+        def time(self, direction, calls):
+            turns.append(self.name)
+            return self.rate * (9 if turns.count("ours") % 3 == 0 else 1), 1.0
+
+    peers = [Uneven(name, 1e-3) for name in ("ours", "a", "b")]
+    result = measure(Cell(1, 1, 10, 8), "forward", peers, lambda: 100.0, 0.0, 5)
+    assert turns[6:16] == ["ours", "a", "ours", "b", "ours", "ours", "b", "ours", "a", "ours"]  # after two calls each to warm up
+    assert result.entries["ours"].seconds == [1e-3] * 3
+
+
 def test_rounds_with_a_moving_limit_or_a_shared_cpu_are_discarded():
     limits = iter([100.0, 90.0] + [100.0] * 40)
     result = measure(Cell(1, 1, 10, 8), "forward", [Clockwork("ours", 1e-3)], lambda: next(limits), 0.0, 5)

@@ -163,28 +163,33 @@ def _warm(peer, direction: str) -> float:
 
 
 def _round(result: Measurement, peers: list, probe: Callable[[], float], rest: Rest, patience: float) -> None:
-    """One reading of the probe, every peer once (in reversed order every second round), another reading."""
+    """One reading of the probe, every peer, another reading. What counts of the first peer is the median of its turns."""
     threads, number = result.cell.threads, len(result.kept)
     _settle(threads)
     ours = rest.wait(patience)
     reading = rest.last
     before = probe()
     times = {}
-    for peer in reversed(peers) if number % 2 else peers:
+    for peer in _turns([peer for peer in peers if not result.entries[peer.name].once], number):
         entry = result.entries[peer.name]
-        if not entry.once:
-            _settle(threads)
-            seconds, cpu_share = peer.time(result.direction, entry.calls)
-            times[peer.name] = seconds * entry.factor
-            ours = ours and (threads > 1 or cpu_share >= LEAST_CPU_SHARE)
+        _settle(threads)
+        seconds, cpu_share = peer.time(result.direction, entry.calls)
+        times.setdefault(peer.name, []).append(seconds * entry.factor)
+        ours = ours and (threads > 1 or cpu_share >= LEAST_CPU_SHARE)
     _settle(threads)
     after = probe()
     ours = rest.wait(0.0) and ours
     result.readings.append(tuple(map(min, reading, rest.last)))
     for name, seconds in times.items():
-        result.entries[name].seconds.append(seconds)
+        result.entries[name].seconds.append(statistics.median(seconds))
     result.limits.append((before + after) / 2)
     result.kept.append(ours and abs(before - after) <= MOST_PROBE_CHANGE * max(before, after))
+
+
+def _turns(peers: list, number: int) -> list:
+    """The first before and after each of the others, whose order turns round every second round: all others are compared with it."""
+    first, others = peers[:1], peers[1:]
+    return first + [peer for other in (reversed(others) if number % 2 else others) for peer in (other, *first)]
 
 
 def _settle(threads: int) -> None:

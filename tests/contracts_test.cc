@@ -1,4 +1,7 @@
 // contracts_test.cc: promises about bits and memory. Layouts, batches, scratch, guard pages and gaps change nothing.
+#include <cfenv>
+#include <cmath>
+
 #include "everywhere.h"
 
 using namespace fusedattn::tests;
@@ -200,6 +203,41 @@ TEST(statistics_that_nobody_wants_may_be_null) {
     problem.stats.max = problem.stats.sum = nullptr;
     if (!run_both(with.problem(), options) || !succeeds(fusedattn_forward(&problem, &options))) return;
     CHECK(without.out.bytes() == with.out.bytes());
+  });
+}
+
+// Infinities and invalid operations are part of computing rows that see nothing; a program that traps them must not meet ours.
+TEST(how_the_caller_rounds_and_what_it_traps_changes_nothing) {
+  for_all("arithmetic", contract_cases(), [](Case c, int32_t dtype, const fusedattn_options& options) {
+    c.scale = 0.25;  // exact however it is rounded
+    const Tensors plain(c, dtype), other(c, dtype);
+    if (!run_both(plain.problem(), options)) return;
+    std::fenv_t before;
+    std::fegetenv(&before);
+    std::fesetround(FE_UPWARD);
+    feenableexcept(FE_DIVBYZERO | FE_INVALID | FE_OVERFLOW);
+    const bool done = run_both(other.problem(), options);
+    const int rounding = std::fegetround(), traps = fegetexcept();
+    std::fesetenv(&before);
+    CHECK_EQ(rounding, FE_UPWARD);
+    CHECK_EQ(traps, FE_DIVBYZERO | FE_INVALID | FE_OVERFLOW);
+    if (done) check_same_results(other, plain);
+  });
+}
+
+// Of float32 and bfloat16, which have the same ones, processors may be told to make 0.
+TEST(subnormal_halves_are_numbers) {
+  std::vector<Case> cases{{.name = "few rows", .q_len = 5, .kv_len = 1, .dim = 37, .dim_v = 21}};
+  cases.push_back({.name = "rows", .q_len = 70, .kv_len = 1, .dim = 37, .dim_v = 21});
+  for_all("subnormal", cases, [](const Case& c, int32_t dtype, const fusedattn_options& options) {
+    const Tensors t(c, dtype);
+    const double value = 5 * std::ldexp(1.0, dtype == FUSEDATTN_FLOAT16 ? -24 : dtype == FUSEDATTN_BFLOAT16 ? -133 : -149);
+    t.v.each([&](auto b, auto n, auto i, auto d) { t.v.set(b, n, i, d, value); });
+    if (!run_both(t.problem(), options)) return;
+    t.out.each([&](auto b, auto n, auto i, auto d) {
+      const double out = t.out.get(b, n, i, d);
+      CHECK(out == value || (out == 0 && dtype != FUSEDATTN_FLOAT16));
+    });
   });
 }
 

@@ -22,10 +22,10 @@ struct Normalize {
   FUSEDATTN_INLINE void operator()(F32 (&x)[kVectors]) const {
 #pragma GCC unroll 16
     for (int n = 0; n < kVectors; ++n) x[n] = min(broadcast(most), fma(sub(x[n], broadcast(row_max)), broadcast(exponent), broadcast(shift)));
-    if constexpr (kOf == Of::products)
-      exp2_for_words<Mac>(x, kPowerOf8Bits);
+    if constexpr (kOf == Of::products && Mac::kDepth > 1)
+      exp2(x, kPowerOf8Bits);
     else
-      exp2_for_words<Mac>(x);
+      exp2(x);
   }
 };
 

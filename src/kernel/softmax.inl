@@ -24,40 +24,33 @@ FUSEDATTN_INLINE void evaluate(const float (&polynomial)[kTerms], const F32 (&f)
     for (int n = 0; n < kVectors; ++n) p[n] = fma(p[n], f[n], broadcast(polynomial[k]));
 }
 
-// 2^x for x < 128; below -126.5 the result is exactly 0, at 0 exactly 1; NaN stays NaN.
-// x = n + f: adding 1.5 * 2^23 + 127 leaves n + 127 in the lowest bits of the sum; shifted there, they are the exponent of 2^n (and of 0
-// for n = -127).
+// 2^x for x < 128; subnormal results are 0 (see run/arithmetic.h), and so is what lies below -126.5; at 0 exactly 1; NaN stays NaN.
+// x = n + f. An instruction that adds n to exponents makes 0 of 2^-inf even where f = -inf - -inf is no number: 5.4 cycles a vector on Zen 4 instead
+// of 6.9. Without it, adding 1.5 * 2^23 + 127 leaves n + 127 in the lowest bits of the sum; shifted there, they are the exponent of 2^n (and of 0 for
+// n = -127).
 constexpr float kMostExponent = 127.5f;
-template <int kVectors>
-FUSEDATTN_INLINE void exp2(F32 (&x)[kVectors]) {
-  const F32 magic = broadcast(12582912.0f + 127.0f);
-  F32 shifted[kVectors], p[kVectors];
+template <int kVectors, int kTerms = std::size(kPower)>
+FUSEDATTN_INLINE void exp2(F32 (&x)[kVectors], const float (&polynomial)[kTerms] = kPower) {
+  F32 whole[kVectors], p[kVectors];
+  if constexpr (kAddsExponents) {
 #pragma GCC unroll 16
-  for (int n = 0; n < kVectors; ++n) x[n] = max(broadcast(-127.0f), x[n]);
-#pragma GCC unroll 16
-  for (int n = 0; n < kVectors; ++n) shifted[n] = add(x[n], magic);
-#pragma GCC unroll 16
-  for (int n = 0; n < kVectors; ++n) x[n] = sub(x[n], sub(shifted[n], magic));
-  evaluate(kPower, x, p);
-#pragma GCC unroll 16
-  for (int n = 0; n < kVectors; ++n) x[n] = mul(p[n], shift_to_exponent(shifted[n]));
-}
-
-// 2^x of what becomes words. To products of pairs of bfloat16 what is subnormal is 0, which exp2() sees to itself, so that an instruction may
-// add the exponents that makes 0 of 2^-inf even where f = -inf - -inf is no number: 7.4 cycles a vector on Zen 4, rounding included, instead of 10.
-template <class Mac, int kVectors, int kTerms = std::size(kPower)>
-FUSEDATTN_INLINE void exp2_for_words(F32 (&x)[kVectors], const float (&polynomial)[kTerms] = kPower) {
-  if constexpr (Mac::kDepth == 1) {
-    exp2(x);
-  } else {
-    F32 whole[kVectors], p[kVectors];
-#pragma GCC unroll 16
-    for (int n = 0; n < kVectors; ++n) whole[n] = Mac::round_to_whole(x[n]);
+    for (int n = 0; n < kVectors; ++n) whole[n] = round_to_whole(x[n]);
 #pragma GCC unroll 16
     for (int n = 0; n < kVectors; ++n) x[n] = sub(x[n], whole[n]);
     evaluate(polynomial, x, p);
 #pragma GCC unroll 16
-    for (int n = 0; n < kVectors; ++n) x[n] = Mac::times_power_of_two(p[n], whole[n]);
+    for (int n = 0; n < kVectors; ++n) x[n] = times_power_of_two(p[n], whole[n]);
+  } else {
+    const F32 magic = broadcast(12582912.0f + 127.0f);
+#pragma GCC unroll 16
+    for (int n = 0; n < kVectors; ++n) x[n] = max(broadcast(-127.0f), x[n]);
+#pragma GCC unroll 16
+    for (int n = 0; n < kVectors; ++n) whole[n] = add(x[n], magic);
+#pragma GCC unroll 16
+    for (int n = 0; n < kVectors; ++n) x[n] = sub(x[n], sub(whole[n], magic));
+    evaluate(polynomial, x, p);
+#pragma GCC unroll 16
+    for (int n = 0; n < kVectors; ++n) x[n] = mul(p[n], shift_to_exponent(whole[n]));
   }
 }
 
@@ -169,7 +162,7 @@ FUSEDATTN_INLINE void exponentiate(F32 (&x)[kVectors], float* s, std::int64_t j,
     x[n] = sub(x[n], reference);
     if constexpr (kScaled) x[n] = mul(x[n], factor);
   }
-  exp2_for_words<Mac>(x);
+  exp2(x);
 #pragma GCC unroll 16
   for (int n = 0; n < kVectors; ++n) {
     total[n % 2] = add(total[n % 2], x[n]);

@@ -1,4 +1,4 @@
-// Products of pairs of bfloat16 with float32 sums (vdpbf16ps). The instruction takes subnormal inputs and sums as 0.
+// Products of pairs of bfloat16 with float32 sums (vdpbf16ps).
 struct Dot {
   static constexpr int kDepth = 2;  // elements in a word
   static FUSEDATTN_INLINE F32 multiply_add(F32 a, F32 b, F32 c) { return _mm512_dpbf16_ps(c, (__m512bh)a, (__m512bh)b); }
@@ -27,10 +27,6 @@ struct Dot {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(reinterpret_cast<bf16*>(rows) + j), _mm512_castsi512_si256(both));
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(reinterpret_cast<bf16*>(rows + ld) + j), _mm512_extracti64x4_epi64(both, 1));
   }
-
-  // See exp2_for_words().
-  static FUSEDATTN_INLINE F32 round_to_whole(F32 x) { return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT); }
-  static FUSEDATTN_INLINE F32 times_power_of_two(F32 x, F32 n) { return _mm512_scalef_ps(x, n); }
 
   static FUSEDATTN_INLINE F32 load(const bf16* p) { return _mm512_loadu_ps(reinterpret_cast<const float*>(p)); }
   static FUSEDATTN_INLINE __m512i first(const bf16* p, std::int64_t n) {

@@ -15,7 +15,7 @@ ALLOWED = {
     "problem": [],
     "plan": ["problem", "kernel/kernels.h", "isa/lanes.h", "isa/cpu.h"],
     "run": ["plan", "kernel", "problem"],
-    "kernel": ["plan/arena.h", "problem"],
+    "kernel": ["plan/arena.h", "problem", "isa/cpu.h"],
     "isa": ["kernel", "plan/arena.h", "problem"],
     "reference": ["problem"],
 }

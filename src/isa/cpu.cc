@@ -45,7 +45,7 @@ Cpu detect() {
   const bool f = bit(extended.b, 16), dq = bit(extended.b, 17), bw = bit(extended.b, 30), vl = bit(extended.b, 31);
   found.avx512 = found.avx2 && (saved & kZmm) == kZmm && f && dq && bw && vl;
   found.avx512_bf16 = found.avx512 && bit(more.a, 5);
-  found.slow_dot = made_by_intel();  // Emerald Rapids: a product in two cycles, where AMD's Zen 4 has one in each
+  found.intel = made_by_intel();
   return found;
 }
 

@@ -7,7 +7,7 @@ struct Cpu {
   bool avx2 = false;         // AVX2, FMA, F16C
   bool avx512 = false;       // AVX-512 F, BW, DQ, VL, and all of avx2
   bool avx512_bf16 = false;  // AVX-512 BF16, and all of avx512
-  bool slow_dot = false;     // of avx512_bf16: a product of pairs takes as long as four multiply-adds of float32
+  bool intel = false;        // who made it: what is fast differs
 };
 
 const Cpu& cpu();

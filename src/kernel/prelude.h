@@ -11,6 +11,7 @@
 #include <limits>
 #include <type_traits>
 
+#include "isa/cpu.h"
 #include "kernel/kernels.h"
 #include "plan/arena.h"
 #include "problem/problem.h"

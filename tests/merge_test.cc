@@ -2,6 +2,9 @@
 // order.
 #include "reference/merge.h"
 
+#include <optional>
+
+#include "arithmetic.h"
 #include "calls.h"
 #include "golden.h"
 
@@ -109,6 +112,19 @@ TEST(one_part_and_empty_parts_change_no_bit) {
     const Tensors empty = merged({&nothing, &nothing});
     CHECK(empty.out.bytes() == nothing.out.bytes());
     CHECK(same_bytes(empty, nothing));
+  }
+}
+
+TEST(how_the_caller_rounds_changes_no_bit) {
+  for (const int32_t dtype : kTypes) {
+    const Tensors whole(kCase, dtype), left = part(whole, 0, 20), right = part(whole, 20, kCase.kv_len);
+    const Tensors usual = merged({&left, &right});
+    std::optional<Tensors> other;
+    {
+      const UnusualArithmetic caller;
+      other.emplace(merged({&left, &right}));
+    }
+    CHECK(same_bytes(*other, usual));
   }
 }
 

@@ -5,6 +5,7 @@
 
 #include "fusedattn/fusedattn.h"
 #include "problem/status.h"
+#include "run/arithmetic.h"
 
 namespace fusedattn {
 
@@ -14,9 +15,10 @@ fusedattn_status report(const Status& status);
 // The sentence of the last failure on this thread; "" if there was none.
 const char* last_error();
 
-// Nothing is thrown across the C boundary.
+// Nothing is thrown across the C boundary, and how the caller rounds stays outside, as do its traps.
 template <class Call>
 fusedattn_status guarded(Call call) {
+  const Arithmetic arithmetic(Subnormals::kept);
   try {
     return report(call());
   } catch (const std::bad_alloc&) {

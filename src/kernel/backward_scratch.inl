@@ -95,7 +95,7 @@ struct BackwardSizes {
 // Columns of a block: what they keep (keys twice, values, and the sums dK and dV, which a tile of rows reads and writes once)
 // takes at most 1.25 MB, or 192 columns do. Wider blocks read and pack the rows less often: 192 columns instead of 48 gain 5 % at D = 768 and 384
 // instead of 192 gain 2 points at D = 128 on Zen 3, 512 instead of 256 another 2 on Zen 4, although half of them lies in the third-level
-// cache. Rows: the lane says, but on Intel's processors, which use up their first-level cache twice as fast, 108 where words are float32: 1.01 to 1.03 times as
+// cache. Rows: the lane says, but on Intel's processors, which use up their first-level cache twice as fast, 108 where words are float32: 1.01 to 1.02 times as
 // fast as 168 on Emerald Rapids. Neither rows nor columns are more than a sequence may have, which changes no division of it. Each sequence is
 // divided about evenly: 197 rows in halves are 1.02 times as fast in bfloat16 as 144 and 53.
 template <class Mac>

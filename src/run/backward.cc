@@ -28,7 +28,7 @@ class Walk {
 
   // Items lie unit after unit; units_ only moves forward.
   void take_items(std::int32_t worker) {
-    const Arithmetic arithmetic;
+    const Arithmetic arithmetic(Subnormals::zero);
     std::byte* scratch = w_.scratch + w_.stride * static_cast<std::size_t>(worker);
     std::size_t u = 0;
     Range summed;
@@ -143,7 +143,7 @@ class Terms {
 
  private:
   void take_items(std::int32_t worker) {
-    const Arithmetic arithmetic;
+    const Arithmetic arithmetic(Subnormals::zero);
     std::byte* const scratch = w_.scratch + w_.stride * static_cast<std::size_t>(worker);
     const Problem& p = problem_;
     for (std::size_t i; (i = next_item_++) < plan_.bias_items.size();) plan_.kernels->bias_gradient(p, plan_.bias_items[i], scratch);

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <atomic>
 
+#include "run/arithmetic.h"
+
 namespace fusedattn {
 namespace {
 
@@ -13,6 +15,7 @@ struct Walk {
   std::atomic<std::int64_t> next = 0;
 
   static void work(void* argument, std::int32_t worker) {
+    const Arithmetic arithmetic(Subnormals::kept);
     Walk& walk = *static_cast<Walk*>(argument);
     float* scratch = walk.workspace.scratch + walk.workspace.stride * static_cast<std::size_t>(worker);
     const CompressKernels& kernels = walk.plan.kernels->compress;

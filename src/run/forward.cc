@@ -24,7 +24,7 @@ class Walk {
   std::atomic_ref<std::int32_t> parts_left(const ForwardItem& item) { return std::atomic_ref<std::int32_t>(w_.parts_left[item.first_part]); }
 
   void take_items(std::int32_t worker) {
-    const Arithmetic arithmetic;
+    const Arithmetic arithmetic(Subnormals::zero);
     std::byte* const scratch = w_.scratch + w_.stride * static_cast<std::size_t>(worker);
     for (std::size_t i; (i = next_++) < plan_.forward_items.size();) {
       const ForwardItem& item = plan_.forward_items[i];

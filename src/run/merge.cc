@@ -6,6 +6,8 @@
 #include <atomic>
 #include <cmath>
 
+#include "run/arithmetic.h"
+
 namespace fusedattn {
 namespace {
 
@@ -110,6 +112,7 @@ struct Work {
   }
 
   static void run(void* argument, std::int32_t worker) {
+    const Arithmetic arithmetic(Subnormals::kept);
     Work& work = *static_cast<Work*>(argument);
     MergeDesk& desk = work.desks[static_cast<std::size_t>(worker)];
     for (std::size_t i; (i = work.next++) < work.blocks.size();) {

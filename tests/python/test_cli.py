@@ -156,7 +156,9 @@ def test_bench_goes_on_where_it_was_stopped(tmp_path):
     change({"1,1,32,16": True})
     result = run("bench", *cells, *options)
     assert result.returncode == 0 and "1/1 [1,1,48,16]" in result.stderr
-    change({"1,1,32,16": False, "1,1,48,16": True})  # what had no rest is measured again
+    change({"1,1,32,16": False, "1,1,48,16": True})
+    assert run("bench", "--cells", "1,1,48,16", *options).returncode == 0
+    assert change({"1,1,32,16": False, "1,1,48,16": True}) == ["1,1,32,16", "1,1,48,16"]  # what is not asked for stays; what had no rest is measured again
     result = run("bench", *cells, *options)
     assert result.returncode == 0 and "1/1 [1,1,32,16]" in result.stderr
     assert change(dict.fromkeys(("1,1,32,16", "1,1,48,16"), True), cpu="another") == ["1,1,32,16", "1,1,48,16"]

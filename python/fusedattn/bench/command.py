@@ -44,7 +44,7 @@ def run(request: Request, tell: Tell) -> dict:
     jobs = grids.select(request.cells, request.dtypes, request.threads, request.directions)
     check_file("--json", request.json_file)
     _check_plot(request.plot, bool(jobs))
-    done_cells, done_costs = _rested(request)
+    done_cells, done_costs = _done(request)
     if "goals" in request.cells and request.peers is None and not request.alone:
         wanted = goals.features()
     else:
@@ -107,8 +107,8 @@ def show(result: dict, console: Console) -> None:
     stages.show(result.get("plans", []), console)
 
 
-def _rested(request: Request) -> tuple[tuple[dict, ...], tuple[dict, ...]]:
-    """What an earlier run has measured at rest on this machine and lane: cells and costs. Raises ValueError if it is another's."""
+def _done(request: Request) -> tuple[tuple[dict, ...], tuple[dict, ...]]:
+    """What an earlier run has measured on this machine and lane: cells and costs. Raises ValueError if it is another's."""
     if not request.resume:
         return (), ()
     if request.json_file is None:
@@ -119,8 +119,7 @@ def _rested(request: Request) -> tuple[tuple[dict, ...], tuple[dict, ...]]:
     for key in ("cpu", "lane", "version"):
         if kept["machine"][key] != here[key]:
             raise ValueError(f"--resume: {request.json_file} has results of {key} {kept['machine'][key]}, this is {here[key]}; name another file")
-    rested = session.rested([*kept["results"], *kept.get("costs", ())])
-    return tuple(row for row in rested if "cost" not in row), tuple(row for row in rested if "cost" in row)
+    return tuple(kept["results"]), tuple(kept.get("costs", ()))
 
 
 def _commit() -> str | None:

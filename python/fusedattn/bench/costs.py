@@ -15,7 +15,7 @@ from fusedattn.bench.features import FEATURES, PLAIN, SEQUENCES, Feature
 from fusedattn.bench.grids import DIRECTIONS
 from fusedattn.bench.measure import Measurement, measure
 from fusedattn.bench.runner import Kind, Runner
-from fusedattn.bench.session import PROBE_SECONDS, best_reading, rest_of
+from fusedattn.bench.session import PROBE_SECONDS, best_reading, rest_of, rested
 
 SHAPES = (((1, 4, 2048, 64), FEATURES), ((1, 2, 2048, 128), FEATURES), ((1, 1, 16384, 64), SEQUENCES))
 
@@ -40,7 +40,7 @@ class FeaturePeer:
 class Request:
     """What to measure and for how long: every feature or `only` these, on every shape, in `budget` seconds.
 
-    done: rows that an earlier run has measured.
+    done: rows that an earlier run has measured, of which those that were not at rest are measured again if they are asked for.
     """
 
     dtypes: list[str]
@@ -51,19 +51,22 @@ class Request:
 
 
 def run(request: Request, tell: Callable[[int, int, str], None]) -> list[dict]:
-    """The rows of the request, those done included. tell(done, total, text) as it goes on."""
+    """The rows of the request and all that are done. tell(done, total, text) as it goes on."""
     lane = _native.lane_chosen()
-    threads, only, known = request.threads, request.only, {_identity(row): row for row in request.done}
+    threads, only = request.threads, request.only
+    at_rest, rows = rested(request.done), {_identity(row): row for row in request.done}
+    known = {_identity(row) for row in at_rest}
     wanted = [(Cell(*shape, dtype=dtype, threads=threads), [f for f in features if only is None or f.name in only], direction)
               for shape, features in SHAPES for dtype in request.dtypes for direction in DIRECTIONS]  # fmt: skip
     jobs = [job for job in wanted if _names(*job) not in known]
-    rest = rest_of(lane, threads, best_reading(request.done, threads))
+    rest = rest_of(lane, threads, best_reading(at_rest, threads))
     for number, (cell, features, direction) in enumerate(jobs):
         tell(number, len(jobs), f"features, {cell.label()} {cell.dtype} {direction}")
         peers = [FeaturePeer(feature) for feature in features]
         limit = lambda: probe.limit(cell.dtype, lane, cell.threads, PROBE_SECONDS)  # noqa: E731, B023
-        known[_names(cell, features, direction)] = record(measure(cell, direction, peers, limit, request.budget / len(jobs), most=40, rest=rest), features)
-    return [known[_names(*job)] for job in wanted]
+        rows[_names(cell, features, direction)] = record(measure(cell, direction, peers, limit, request.budget / len(jobs), most=40, rest=rest), features)
+    asked = [_names(*job) for job in wanted]
+    return [rows[names] for names in asked] + [row for names, row in rows.items() if names not in asked]
 
 
 def _names(cell: Cell, features: list[Feature], direction: str) -> tuple:

@@ -170,8 +170,10 @@ def _round(result: Measurement, peers: list, probe: Callable[[], float], rest: R
     reading = rest.last
     before = probe()
     times = {}
-    for peer in _turns([peer for peer in peers if not result.entries[peer.name].once], number):
+    for peer in _turns(peers, number):
         entry = result.entries[peer.name]
+        if entry.once:
+            continue
         _settle(threads)
         seconds, cpu_share = peer.time(result.direction, entry.calls)
         times.setdefault(peer.name, []).append(seconds * entry.factor)

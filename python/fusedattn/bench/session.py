@@ -26,7 +26,7 @@ LEAST_SECONDS = 0.2  # for a measurement, however little is left
 class Request:
     """What to measure and for how long: `budget` seconds in all, at most `rounds` rounds each.
 
-    done: rows that an earlier run has measured. keep: called with the rows so far after each measurement.
+    done: rows that an earlier run has measured, of which those that were not at rest are measured again if they are asked for. keep: called with the rows so far after each measurement.
     """
 
     jobs: list[Job]
@@ -44,8 +44,9 @@ def run(request: Request, team: list, tell: Callable[[int, int, str], None]) -> 
     """
     started = time.perf_counter()
     lane = _native.lane_chosen()
-    rests = {threads: rest_of(lane, threads, best_reading(request.done, threads)) for threads in {cell.threads for cell, _ in request.jobs}}
-    known = {identity(row) for row in request.done}
+    at_rest = rested(request.done)
+    rests = {threads: rest_of(lane, threads, best_reading(at_rest, threads)) for threads in {cell.threads for cell, _ in request.jobs}}
+    rows, known = {identity(row): row for row in request.done}, {identity(row) for row in at_rest}
     places = {_identity(*job): place for place, job in enumerate(request.jobs)}
     jobs = [job for job in request.jobs if _identity(*job) not in known]
     report = {"machine": info.collect(), "results": list(request.done), "budget_seconds": request.budget}
@@ -57,8 +58,8 @@ def run(request: Request, team: list, tell: Callable[[int, int, str], None]) -> 
             seconds = max(LEAST_SECONDS, left / (len(jobs) - number))
             result = measure(cell, direction, able, _limit_of(cell, lane), seconds, request.rounds, rests[cell.threads])
             result.errors, result.refusals = errors, refusals | result.refusals
-            report["results"].append(record(result, team[0].name, bandwidth_of(cell, direction)))
-            report["results"].sort(key=lambda row: places.get(identity(row), -1))
+            rows[_identity(cell, direction)] = record(result, team[0].name, bandwidth_of(cell, direction))
+            report["results"] = sorted(rows.values(), key=lambda row: places.get(identity(row), -1))
             report["seconds"] = time.perf_counter() - started
             report["goals"] = goals.judge(report, peers.OURS, peers.TORCH)
             request.keep(report)
@@ -70,7 +71,7 @@ def run(request: Request, team: list, tell: Callable[[int, int, str], None]) -> 
 
 def rested(rows: Iterable[dict]) -> tuple[dict, ...]:
     """Those that had enough rounds to themselves, by the best reading of them all too."""
-    steady = [row for row in rows if row["steady"]]
+    steady = [row for row in rows if row.get("steady", False)]
     return tuple(row for row in steady if is_about(_reading(row), best_reading(steady, row["threads"])))
 
 

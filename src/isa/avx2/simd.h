@@ -112,12 +112,18 @@ FUSEDATTN_INLINE void store_pair(bf16* p, F32 a, F32 b) {
 FUSEDATTN_INLINE F32 load(const f16* p) {
   return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
 }
-FUSEDATTN_INLINE void store_around(f16* p, F32 x) {
-  _mm_stream_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
+// What is subnormal as a half is the sum with 0.5, whose last place is theirs: emulators make it 0 where float32's are flushed.
+FUSEDATTN_INLINE __m128i narrow_f16(F32 x) {
+  const __m256i bits = _mm256_castps_si256(x), sign = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(0x8000));
+  const F32 half = _mm256_set1_ps(0.5f), magnitude = _mm256_castsi256_ps(_mm256_and_si256(bits, _mm256_set1_epi32(0x7fffffff)));
+  const __m256i places = _mm256_sub_epi32(_mm256_castps_si256(_mm256_add_ps(magnitude, half)), _mm256_castps_si256(half));
+  const __m256i usual = _mm256_cvtepu16_epi32(_mm256_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
+  const F32 small = _mm256_cmp_ps(magnitude, _mm256_set1_ps(0x1p-14f), _CMP_LT_OQ);
+  const __m256i all = _mm256_blendv_epi8(usual, _mm256_or_si256(places, sign), _mm256_castps_si256(small));
+  return _mm_packus_epi32(_mm256_castsi256_si128(all), _mm256_extracti128_si256(all, 1));
 }
-FUSEDATTN_INLINE void store(f16* p, F32 x) {
-  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
-}
+FUSEDATTN_INLINE void store_around(f16* p, F32 x) { _mm_stream_si128(reinterpret_cast<__m128i*>(p), narrow_f16(x)); }
+FUSEDATTN_INLINE void store(f16* p, F32 x) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), narrow_f16(x)); }
 
 // Two vectors of bfloat16 apart as even and odd elements, which takes no shuffles; see kernel/merge.inl.
 FUSEDATTN_INLINE void load_pairs(const bf16* p, F32& even, F32& odd) {

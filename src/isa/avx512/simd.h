@@ -102,15 +102,18 @@ FUSEDATTN_INLINE void store_some(bf16* p, F32 x, std::int64_t n) { _mm256_mask_s
 
 FUSEDATTN_INLINE F32 load(const f16* p) { return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }
 FUSEDATTN_INLINE F32 load_some(const f16* p, std::int64_t n) { return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(first(n), p)); }
-FUSEDATTN_INLINE void store_around(f16* p, F32 x) {
-  _mm256_stream_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
+// What is subnormal as a half is the sum with 0.5, whose last place is theirs: emulators make it 0 where float32's are flushed.
+FUSEDATTN_INLINE __m256i narrow_f16(F32 x) {
+  const __m512i bits = _mm512_castps_si512(x), sign = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(0x8000));
+  const F32 half = _mm512_set1_ps(0.5f), magnitude = _mm512_castsi512_ps(_mm512_and_si512(bits, _mm512_set1_epi32(0x7fffffff)));
+  const __m512i places = _mm512_sub_epi32(_mm512_castps_si512(_mm512_add_ps(magnitude, half)), _mm512_castps_si512(half));
+  const __m512i usual = _mm512_cvtepu16_epi32(_mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
+  const __mmask16 small = _mm512_cmp_ps_mask(magnitude, _mm512_set1_ps(0x1p-14f), _CMP_LT_OQ);
+  return _mm512_cvtepi32_epi16(_mm512_mask_blend_epi32(small, usual, _mm512_or_si512(places, sign)));
 }
-FUSEDATTN_INLINE void store(f16* p, F32 x) {
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
-}
-FUSEDATTN_INLINE void store_some(f16* p, F32 x, std::int64_t n) {
-  _mm256_mask_storeu_epi16(p, first(n), _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
-}
+FUSEDATTN_INLINE void store_around(f16* p, F32 x) { _mm256_stream_si256(reinterpret_cast<__m256i*>(p), narrow_f16(x)); }
+FUSEDATTN_INLINE void store(f16* p, F32 x) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), narrow_f16(x)); }
+FUSEDATTN_INLINE void store_some(f16* p, F32 x, std::int64_t n) { _mm256_mask_storeu_epi16(p, first(n), narrow_f16(x)); }
 
 // Two vectors of bfloat16 apart as even and odd elements, which takes no shuffles; see kernel/merge.inl.
 FUSEDATTN_INLINE void load_pairs(const bf16* p, F32& even, F32& odd) {

@@ -226,7 +226,7 @@ TEST(how_the_caller_rounds_and_flushes_and_what_it_traps_changes_nothing) {
   });
 }
 
-// Of float32 and bfloat16, which have the same ones, processors may be told to make 0.
+// Results of float32 and bfloat16 that are subnormal, processors may be told to make 0.
 TEST(subnormal_halves_are_numbers) {
   std::vector<Case> cases{{.name = "few rows", .q_len = 5, .kv_len = 1, .dim = 37, .dim_v = 21}};
   cases.push_back({.name = "rows", .q_len = 70, .kv_len = 1, .dim = 37, .dim_v = 21});

@@ -1,7 +1,8 @@
 // The floating-point arithmetic of a thread while it is the library's: to nearest, without traps, whatever the caller has set. Then it is the caller's again.
 //
-// Attention takes subnormal numbers as 0 (on x86): weights fade through them wherever the scores of a row lie far apart, and an instruction that meets one
-// takes some 150 cycles on Emerald Rapids, where a backward with ALiBi took up to 1.9 times as long.
+// In attention what becomes subnormal is 0 (on x86): weights fade through such numbers wherever the scores of a row lie far apart, and an instruction that meets
+// one takes some 150 cycles on Emerald Rapids, where a backward with ALiBi took up to 1.9 times as long. What is read may be subnormal: emulators would take
+// subnormal halves for 0 too.
 #pragma once
 #include <cfenv>
 #if defined(__SSE2__)
@@ -10,7 +11,7 @@
 
 namespace fusedattn {
 
-enum class Subnormals { kept, zero };
+enum class Subnormals { kept, zero };  // results
 
 class Arithmetic {
  public:
@@ -22,8 +23,8 @@ class Arithmetic {
   ~Arithmetic() { _mm_setcsr(before_); }
 
  private:
-  // MXCSR (Intel SDM volume 1, 10.2.3): exceptions masked and rounding to nearest even; results (bit 15) and operands (bit 6) flushed.
-  static constexpr unsigned kMasked = 0x1f80u, kZero = 1u << 15 | 1u << 6;
+  // MXCSR (Intel SDM volume 1, 10.2.3): exceptions masked and rounding to nearest even; subnormal results flushed.
+  static constexpr unsigned kMasked = 0x1f80u, kZero = 1u << 15;
   const unsigned before_;
 #else
   explicit Arithmetic(Subnormals) {

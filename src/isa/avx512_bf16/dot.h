@@ -1,4 +1,4 @@
-// Products of pairs of bfloat16 with float32 sums (vdpbf16ps).
+// Products of pairs of bfloat16 with float32 sums (vdpbf16ps). The instruction takes subnormal inputs and sums as 0.
 struct Dot {
   static constexpr int kDepth = 2;  // elements in a word
   static FUSEDATTN_INLINE F32 multiply_add(F32 a, F32 b, F32 c) { return _mm512_dpbf16_ps(c, (__m512bh)a, (__m512bh)b); }

@@ -23,7 +23,7 @@ struct Normalize {
 #pragma GCC unroll 16
     for (int n = 0; n < kVectors; ++n) x[n] = min(broadcast(most), fma(sub(x[n], broadcast(row_max)), broadcast(exponent), broadcast(shift)));
     if constexpr (kOf == Of::products && Mac::kDepth > 1)
-      exp2(x, kPowerOf8Bits);
+      exp2(x, Mac::kPower);
     else
       exp2(x);
   }

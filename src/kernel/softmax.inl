@@ -6,11 +6,6 @@
 // first block that a row sees, and is raised to the largest so far when that is more than kSlack above it: p may be as large as 2^kSlack,
 // which costs a float nothing, and most blocks leave r, sum and what was accumulated as they are.
 
-// Polynomials for 2^f, |f| <= 1/2, of least relative error: 1.7e-7 among those that are 1 at 0; and 7.5e-5, of mean 5e-6, for P
-// of a backward that products of bfloat16 read, rounded to 8 bits with up to 26 times that error (1 stays 1 then).
-constexpr float kPower[] = {0x1.5bba14p-10f, 0x1.3cea88p-7f, 0x1.c6b752p-5f, 0x1.ebf9bcp-3f, 0x1.62e42ap-1f, 1.0f};
-constexpr float kPowerOf8Bits[] = {0x1.c3f754p-5f, 0x1.f0de2p-3f, 0x1.62f31ap-1f, 0x1.fff692p-1f};
-
 // Of several vectors at once, step by step, so that their long chains overlap.
 constexpr int kAtOnce = std::max(4, kPanelVectors);
 static_assert(kPanelVectors % 2 == 0 && kAtOnce % 2 == 0);
@@ -24,34 +19,17 @@ FUSEDATTN_INLINE void evaluate(const float (&polynomial)[kTerms], const F32 (&f)
     for (int n = 0; n < kVectors; ++n) p[n] = fma(p[n], f[n], broadcast(polynomial[k]));
 }
 
-// 2^x for x < 128; subnormal results are 0 (see run/arithmetic.h), and so is what lies below -126.5; at 0 exactly 1; NaN stays NaN.
-// x = n + f. An instruction that adds n to exponents makes 0 of 2^-inf even where f = -inf - -inf is no number: 5.4 cycles a vector on Zen 4 instead
-// of 6.9. Without it, adding 1.5 * 2^23 + 127 leaves n + 127 in the lowest bits of the sum; shifted there, they are the exponent of 2^n (and of 0 for
-// n = -127).
+// 2^x for x < 128; subnormal results are 0 (see run/arithmetic.h), and so is what lies below -126.5; at 0 exactly 1; NaN stays NaN. What x is a sum
+// of, and what is a polynomial, is the lane's business.
 constexpr float kMostExponent = 127.5f;
 template <int kVectors, int kTerms = std::size(kPower)>
 FUSEDATTN_INLINE void exp2(F32 (&x)[kVectors], const float (&polynomial)[kTerms] = kPower) {
   F32 whole[kVectors], p[kVectors];
-  if constexpr (kAddsExponents) {
 #pragma GCC unroll 16
-    for (int n = 0; n < kVectors; ++n) whole[n] = round_to_whole(x[n]);
+  for (int n = 0; n < kVectors; ++n) whole[n] = take_whole(x[n]);
+  evaluate(polynomial, x, p);
 #pragma GCC unroll 16
-    for (int n = 0; n < kVectors; ++n) x[n] = sub(x[n], whole[n]);
-    evaluate(polynomial, x, p);
-#pragma GCC unroll 16
-    for (int n = 0; n < kVectors; ++n) x[n] = times_power_of_two(p[n], whole[n]);
-  } else {
-    const F32 magic = broadcast(12582912.0f + 127.0f);
-#pragma GCC unroll 16
-    for (int n = 0; n < kVectors; ++n) x[n] = max(broadcast(-127.0f), x[n]);
-#pragma GCC unroll 16
-    for (int n = 0; n < kVectors; ++n) whole[n] = add(x[n], magic);
-#pragma GCC unroll 16
-    for (int n = 0; n < kVectors; ++n) x[n] = sub(x[n], sub(whole[n], magic));
-    evaluate(polynomial, x, p);
-#pragma GCC unroll 16
-    for (int n = 0; n < kVectors; ++n) x[n] = mul(p[n], shift_to_exponent(whole[n]));
-  }
+  for (int n = 0; n < kVectors; ++n) x[n] = times_power(p[n], whole[n]);
 }
 
 // Of one number, which is rare: inlined it would crowd out what is not.

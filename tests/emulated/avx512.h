@@ -21,6 +21,8 @@
 #pragma GCC diagnostic pop
 typedef simde__mmask16 __mmask16;  // older versions do not give these their names
 typedef simde__mmask32 __mmask32;
+#undef _MM_FROUND_NO_EXC
+#define _MM_FROUND_NO_EXC 8
 
 #include <array>
 #include <bit>
@@ -134,6 +136,28 @@ inline __m512 roundscale_ps(__m512 x, int) {
   const auto values = elements<float>(x);
   return vector_of<__m512, float>([&](std::size_t k) { return std::nearbyint(values[k]); });
 }
+// Rounded down, as the only use of it asks for.
+inline __m512 add_round_ps(__m512 a, __m512 b, int) {
+  const auto first = elements<float>(a), second = elements<float>(b);
+  return vector_of<__m512, float>([&](std::size_t k) {
+    const double sum = static_cast<double>(first[k]) + static_cast<double>(second[k]);
+    const float nearest = static_cast<float>(sum);
+    return static_cast<double>(nearest) > sum ? std::nextafter(nearest, -INFINITY) : nearest;
+  });
+}
+// x less what of it the upper half of `how` is the number of bits of, rounded down; 0 of infinities.
+inline __m512 reduce_ps(__m512 x, int how) {
+  const auto values = elements<float>(x);
+  return vector_of<__m512, float>([&](std::size_t k) {
+    const double scale = std::ldexp(1.0, how >> 4);
+    return std::isinf(values[k]) ? 0.0 : values[k] - std::floor(values[k] * scale) / scale;
+  });
+}
+inline __m512 permutex2var_ps(__m512 a, __m512i which, __m512 b) {
+  const auto at = elements<std::uint32_t>(which);
+  const auto low = elements<float>(a), high = elements<float>(b);
+  return vector_of<__m512, float>([&](std::size_t k) { return at[k] & 16 ? high[at[k] & 15] : low[at[k] & 15]; });
+}
 // x * 2^floor(n); 0 for n = -inf even if x is NaN.
 inline __m512 scalef_ps(__m512 x, __m512 n) {
   const auto values = elements<float>(x), powers = elements<float>(n);
@@ -168,6 +192,9 @@ inline float reduce_max_ps(__m512 x) {
 #undef _mm512_cvtne2ps_pbh
 #undef _mm512_permutexvar_epi16
 #undef _mm512_roundscale_ps
+#undef _mm512_add_round_ps
+#undef _mm512_reduce_ps
+#undef _mm512_permutex2var_ps
 #undef _mm512_scalef_ps
 #undef _mm512_reduce_add_ps
 #undef _mm512_reduce_max_ps
@@ -187,6 +214,9 @@ inline float reduce_max_ps(__m512 x) {
 #define _mm512_cvtne2ps_pbh fusedattn_emulated::cvtne2ps_pbh
 #define _mm512_permutexvar_epi16 fusedattn_emulated::permutexvar_epi16
 #define _mm512_roundscale_ps fusedattn_emulated::roundscale_ps
+#define _mm512_add_round_ps fusedattn_emulated::add_round_ps
+#define _mm512_reduce_ps fusedattn_emulated::reduce_ps
+#define _mm512_permutex2var_ps fusedattn_emulated::permutex2var_ps
 #define _mm512_scalef_ps fusedattn_emulated::scalef_ps
 #define _mm512_reduce_add_ps fusedattn_emulated::reduce_add_ps
 #define _mm512_reduce_max_ps fusedattn_emulated::reduce_max_ps

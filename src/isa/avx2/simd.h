@@ -6,7 +6,6 @@ constexpr int kStripRows = 6;  // 6 x 2 accumulators + 2 + 1 of 16 registers; 4 
 constexpr int kPanelVectors = 2;
 constexpr int kStepsAtOnce = 4;    // steps of depth between two branches: so few branches that the last of a product is predicted
 constexpr bool kFinishesTiles = false;  // a tile of scores leaves 4 of 16 registers: what follows on it is done in passes, which is 2 to 9 % faster
-constexpr bool kAddsExponents = false;
 constexpr int kTileStrips = 3;     // strips of a forward tile: 18 rows of 256 scores take 18 KB of a 32 KB first-level cache
 constexpr int kMostGradientStrips = 16;  // of a backward tile: 96 rows
 constexpr std::int64_t kBlockBytes = 256 * 1024;  // keys and values of one block: half of a 512 KB second-level cache

@@ -6,7 +6,6 @@ constexpr int kStripRows = 6;     // 6 x 4 accumulators + 4 of 32 registers
 constexpr int kPanelVectors = 4;
 constexpr int kStepsAtOnce = 2;    // steps of depth between two branches: more need a register that is not there
 constexpr bool kFinishesTiles = true;  // what follows on a tile of scores is done in its registers: 8 of 32 are left for it
-constexpr bool kAddsExponents = true;  // has an instruction for it; see exp2()
 constexpr int kTileStrips = 8;     // strips of a forward tile: 48 rows of 512 scores take 96 KB of the second-level cache
 constexpr int kMostGradientStrips = 28;  // of a backward tile: 168 rows. More sum dK and dV less often, and what they keep overflows the second-level cache
 constexpr std::int64_t kBlockBytes = 512 * 1024;  // keys and values of one block: half of a 1 MB second-level cache
@@ -30,8 +29,6 @@ FUSEDATTN_INLINE F32 min(F32 a, F32 b) { return _mm512_min_ps(a, b); }
 // a where x is at most y, else b, also where either is NaN.
 FUSEDATTN_INLINE F32 choose_at_most(F32 x, F32 y, F32 a, F32 b) { return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(x, y, _CMP_LE_OQ), b, a); }
 
-FUSEDATTN_INLINE F32 round_to_whole(F32 x) { return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT); }
-FUSEDATTN_INLINE F32 times_power_of_two(F32 x, F32 n) { return _mm512_scalef_ps(x, n); }
 FUSEDATTN_INLINE F32 shift_to_exponent(F32 x) {
   return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(x), 23));
 }

@@ -7,7 +7,6 @@ constexpr int kStripRows = 6;     // 6 x 2 accumulators + 2 + 1 in 16 registers
 constexpr int kPanelVectors = 2;
 constexpr int kStepsAtOnce = 1;    // steps of depth between two branches: the compiler keeps more in memory
 constexpr bool kFinishesTiles = false;  // a tile of scores leaves no registers for what follows on it
-constexpr bool kAddsExponents = false;
 constexpr int kTileStrips = 3;     // strips of a forward tile: 18 rows of 256 scores take 18 KB of a 32 KB first-level cache
 constexpr int kMostGradientStrips = 16;  // of a backward tile: 96 rows
 constexpr std::int64_t kBlockBytes = 256 * 1024;  // keys and values of one block: half of a 512 KB second-level cache

@@ -45,7 +45,7 @@ struct GoldenHead {
   Matrix d_out;
   Forward forward;
   double largest_score = 0.0;
-  mutable std::optional<Gradients> exact;
+  mutable std::optional<Gradients> exact = std::nullopt;
 };
 
 // One query head answered backward. A gradient that is zero in exact arithmetic is a difference of numbers up to its

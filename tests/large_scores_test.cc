@@ -1,5 +1,7 @@
-// large_scores_test.cc: equal scores give equal probabilities, however large they are, and the only score of a row has no gradient.
+// large_scores_test.cc: equal scores give equal probabilities, however large they are, the only score of a row has no gradient, and a backward has the
+// weights of its forward.
 #include "everywhere.h"
+#include "golden.h"
 
 using namespace fusedattn::tests;
 
@@ -52,6 +54,25 @@ TEST(a_key_alone_gives_its_score_no_gradient) {
       gradient->each([&](auto b, auto n, auto i, auto d) { CHECK(gradient->get(b, n, i, d) == 0.0); });
     }
   });
+}
+
+// A backward sums scores up as the forward did: where products of pairs take the numbers as they are and the scale is a power of two, their rounding
+// cancels against that of the maximum. The other lanes round the scaled queries.
+TEST(weights_of_a_backward_are_those_of_the_forward) {
+  const Case c{.name = "1e5", .q_len = 66, .kv_len = 576, .dim = 64, .dim_v = 64, .scale = 0.125};
+  for (const std::string& lane : runnable_lanes("weights")) {
+    const Tensors t(c, FUSEDATTN_BFLOAT16);
+    t.q.each([&](auto b, auto n, auto i, auto d) { t.q.set(b, n, i, d, 1e5 * t.q.get(b, n, i, d)); });
+    const std::vector<GoldenHead> golden = golden_of(t);
+    if (!run_both(t.problem(), options_for(lane.c_str()))) return;
+    const Matrix want = golden_gradients(t, 0, 0, golden[0]).grad.dv;
+    double off = 0.0, all = 0.0;
+    t.dv.each([&](auto b, auto n, auto j, auto d) {
+      off += std::pow(t.dv.get(b, n, j, d) - want.row(j)[d], 2.0), all += std::pow(want.row(j)[d], 2.0);
+    });
+    const double allowed = lane.find("bf16") != std::string::npos ? 4e-3 : 4e-2;
+    if (!(std::sqrt(off / all) <= allowed)) check::complain(__FILE__, __LINE__, lane + ": dv off by " + std::to_string(std::sqrt(off / all)));
+  }
 }
 
 TEST(a_scale_that_leaves_float32_is_refused) {

@@ -227,7 +227,7 @@ class Backward : ScoreGradients<T, Mac> {
     Base::multiply_scores(rows, {panel, panel + kPanel}, [=, this](std::int64_t i, std::int64_t, Sums& s) FUSEDATTN_ALWAYS {
 #pragma GCC unroll 16
       for (int m = 0; m < kStripRows; ++m) {
-        Base::template normalize<Of::products>(rows.begin + i + m).of_lowered(s[m]);
+        Base::template normalize<Of::products>(rows.begin + i + m)(s[m]);
 #pragma GCC unroll 16
         for (int n = 0; n < kPanelVectors; ++n) store(s_.panel + (i + m) * kPanel + n * kLanes, s[m][n]);
       }

@@ -7,7 +7,7 @@ struct BackwardScratch {
   float *probabilities, *d_scores;                  // of a part of the tile: S and dP, then P and dS, or only P where words are pairs
   float *p_pairs, *ds_pairs, *ds_rows;              // what products read of them
   float* panel;                                     // P of a whole panel of columns, where words are pairs
-  float *minus_max, *log_sum, *delta, *mass;        // of all rows
+  float *row_max, *log_sum, *delta, *mass;          // of all rows
   float* first;                                     // of a tile's rows: what sums of dP begin with
   float *distances, *cap_slopes;                    // of rows and columns; of one row's soft cap, null without
   std::uint16_t* words;                             // of two rows
@@ -74,7 +74,7 @@ struct BackwardSizes {
       s.ds_rows = arena.take<float>(tile.rows * ld_ds_rows());
       s.panel = arena.take<float>(tile.rows * kPanel);
     }
-    s.minus_max = arena.take<float>(q_len);
+    s.row_max = arena.take<float>(q_len);
     s.log_sum = arena.take<float>(q_len);
     s.delta = arena.take<float>(q_len);
     s.mass = arena.take<float>(q_len);

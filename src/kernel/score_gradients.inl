@@ -17,20 +17,13 @@ enum class Of { sums, products };
 // polynomial; with statistics of other scores, whatever it comes to.
 template <class Mac, Of kOf>
 struct Normalize {
-  float minus_max, exponent, shift, most;  // the first is 0 where sums of scores began with it
+  float row_max, exponent, shift, most;
   template <int kVectors>
   FUSEDATTN_INLINE void operator()(F32 (&x)[kVectors]) const {
 #pragma GCC unroll 16
-    for (int n = 0; n < kVectors; ++n) x[n] = add(x[n], broadcast(minus_max));
-    of_lowered(x);
-  }
-  // Of scores that the maximum has been subtracted from.
-  template <int kVectors>
-  FUSEDATTN_INLINE void of_lowered(F32 (&x)[kVectors]) const {
-#pragma GCC unroll 16
-    for (int n = 0; n < kVectors; ++n) x[n] = min(broadcast(most), fma(x[n], broadcast(exponent), broadcast(shift)));
+    for (int n = 0; n < kVectors; ++n) x[n] = min(broadcast(most), fma(sub(x[n], broadcast(row_max)), broadcast(exponent), broadcast(shift)));
     if constexpr (kOf == Of::products && Mac::kDepth > 1)
-      exp2(x, Mac::kPower);
+      exp2(x, Mac::kPowerOf8Bits);
     else
       exp2(x);
   }
@@ -49,9 +42,9 @@ struct RowGradient {
 
 template <class T, class Mac>
 class ScoreGradients {
-  // Sums of dP begin with -delta: subtracted afterwards it costs a backward of bfloat16 0.4 to 0.8 %. Those of S begin with minus the maximum likewise.
-  // Backwards of float32 would gain nothing, and pay for it in every tile where tiles are small (AVX2, 1 % of instructions).
-  static constexpr bool kBeginsLowered = Mac::kDepth > 1;
+  // Sums of dP begin with -delta: subtracted afterwards it costs a backward of bfloat16 0.4 to 0.8 %. One of float32 would gain nothing, and pays for
+  // it in every tile where tiles are small (AVX2, 1 % of instructions).
+  static constexpr bool kBeginsWithDelta = Mac::kDepth > 1;
 
  public:
   ScoreGradients(const Problem& p, std::int64_t b, std::int64_t head, std::int64_t scores_before, void* scratch)
@@ -69,14 +62,14 @@ class ScoreGradients {
     s_ = sizes_.lay(arena);
   }
 
-  // Minus the maximum, in units of the products, base-2 logarithm of the sum, delta, and the part of 1 that the probabilities of keys are, of
+  // Maximum, in units of the products, base-2 logarithm of the sum, delta, and the part of 1 that the probabilities of keys are, of
   // every row. Rows that saw nothing get the logarithm +inf: their probabilities become 0.
   void sum_rows(Range rows) {
     for (std::int64_t i = rows.begin; i < rows.end; ++i) {
       const std::int64_t stats = stats_offset(p_, seq_, b_, head_, i);
       const float row_max = p_.stats.max[stats], row_sum = p_.stats.sum[stats];
       const bool nothing = row_sum >= FLT_MAX || row_sum == 0.0f;
-      s_.minus_max[i] = nothing ? 0.0f : -row_max / scaling_.unit;
+      s_.row_max[i] = nothing ? 0.0f : row_max / scaling_.unit;
       s_.log_sum[i] = nothing ? kInfinity : std::log2(row_sum);
       s_.mass[i] = p_.sink != nullptr ? 1.0f - sink_probability(p_.sink[head_], row_max, row_sum) : 1.0f;
       const T* out = at(p_.out, head_, seq_.q_begin + i);
@@ -128,7 +121,7 @@ class ScoreGradients {
   // The rows of a tile; false if a query or an output gradient is not finite.
   bool pack(Range rows) {
     const Timed timed(p_, Stage::pack);
-    if constexpr (kBeginsLowered) begin_with_delta(rows);
+    if constexpr (kBeginsWithDelta) begin_with_delta(rows);
     const Rows<T> q = rows_of(p_.q, head_, seq_.q_begin, rows, p_.dim), d_out = rows_of(p_.d_out, head_, seq_.q_begin, rows, p_.dim_v);
     s_.q_rows = {s_.q, sizes_.ld_q}, s_.d_out_rows = {s_.d_out, sizes_.ld_v};
     bool finite = lay(q, scaling_.queries, s_.q_rows);
@@ -156,8 +149,7 @@ class ScoreGradients {
     s_ = all;
   }
 
-  // S = Q K^T and dP = dO V^T of a part; with kBeginsLowered S less its maximum where nothing is added to scores, and dP - delta where delta is known by
-  // now and no dropout comes between.
+  // S = Q K^T and dP = dO V^T of a part; with kBeginsWithDelta dP - delta, where delta is known by now and no dropout comes between.
   void multiply(Range rows) {
     if (!narrow_) return multiply_scores(rows, {0, width()}), multiply_values(rows, {0, width()});
     const Timed timed(p_, Stage::scores);
@@ -169,13 +161,7 @@ class ScoreGradients {
   template <class Finish = NoFinish>
   void multiply_scores(Range rows, Range columns, const Finish& finish = {}) {
     const Timed timed(p_, Stage::scores);
-    const WordRows q = s_.q_rows;
-    const auto product = [&](auto... first) {
-      inner_products<Mac>(q.data, q.ld, s_.keys, sizes_.q_words, rows.size(), columns, s_.hulls, s_.probabilities, sizes_.ld_scores, s_.whole, finish, first...);
-    };
-    if constexpr (kBeginsLowered)
-      if (begins_with_max()) return product(static_cast<const float*>(s_.minus_max + rows.begin));
-    product();
+    inner_products<Mac>(s_.q_rows.data, s_.q_rows.ld, s_.keys, sizes_.q_words, rows.size(), columns, s_.hulls, s_.probabilities, sizes_.ld_scores, s_.whole, finish);
   }
   template <class Finish = NoFinish>
   void multiply_values(Range rows, Range columns, const Finish& finish = {}) {
@@ -184,17 +170,14 @@ class ScoreGradients {
     const auto product = [&](auto... first) {
       inner_products<Mac>(d_out.data, d_out.ld, s_.values, sizes_.v_words, rows.size(), columns, s_.hulls, s_.d_scores, sizes_.ld_scores, s_.whole, finish, first...);
     };
-    if constexpr (kBeginsLowered)
+    if constexpr (kBeginsWithDelta)
       product(static_cast<const float*>(s_.first));
     else
       product();
   }
 
-  // What is added to scores is added to the scores themselves.
-  bool begins_with_max() const { return kBeginsLowered && !terms_.present(); }
-
   // Dropout multiplies dP before delta is subtracted.
-  bool begins_with_delta() const { return kBeginsLowered && !keeping_.active(); }
+  bool begins_with_delta() const { return kBeginsWithDelta && !keeping_.active(); }
   void begin_with_delta(Range rows) {
     if (!begins_with_delta() || all_at_hand()) return std::fill(s_.first, s_.first + rows.size(), 0.0f);
     for (std::int64_t i = 0; i < rows.size(); ++i) s_.first[i] = at_hand(rows.begin + i) ? 0.0f : -s_.delta[rows.begin + i];
@@ -238,7 +221,7 @@ class ScoreGradients {
   template <Of kOf>
   Normalize<Mac, kOf> normalize(std::int64_t row) const {
     const float shift = -s_.log_sum[row];
-    return {begins_with_max() ? 0.0f : s_.minus_max[row], scaling_.exponent, shift, p_.foreign_stats ? kMostExponent : shift};
+    return {s_.row_max[row], scaling_.exponent, shift, p_.foreign_stats ? kMostExponent : shift};
   }
 
   template <Of kOf>

@@ -4,7 +4,7 @@
 //
 //   tanh(y) = (e - 1) / (e + 1)      1 - tanh(y)^2 = 4 e / (e + 1)^2
 //
-// z = n + f as in exp2(). 2^f - 1 is f times a polynomial of least relative error, so that e - 1 is exact to float32 where it is small.
+// z = n + f as in isa/power_by_shift.h. 2^f - 1 is f times a polynomial of least relative error, so that e - 1 is exact to float32 where it is small.
 // Largest relative errors: of tanh 2.4e-7; of the slope 1.1e-6 up to |y| = 10, 2e-6 up to 20, beyond which it stays at 1.4e-17. NaN
 // stays NaN.
 struct Tanh {

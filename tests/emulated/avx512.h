@@ -140,17 +140,20 @@ inline __m512 roundscale_ps(__m512 x, int) {
 inline __m512 add_round_ps(__m512 a, __m512 b, int) {
   const auto first = elements<float>(a), second = elements<float>(b);
   return vector_of<__m512, float>([&](std::size_t k) {
-    const double sum = static_cast<double>(first[k]) + static_cast<double>(second[k]);
-    const float nearest = static_cast<float>(sum);
-    return static_cast<double>(nearest) > sum ? std::nextafter(nearest, -INFINITY) : nearest;
+    const float nearest = first[k] + second[k];
+    const double exact_rest = static_cast<double>(nearest) - static_cast<double>(second[k]);  // the larger one
+    return exact_rest > static_cast<double>(first[k]) ? std::nextafter(nearest, -INFINITY) : nearest;
   });
 }
-// x less what of it the upper half of `how` is the number of bits of, rounded down; 0 of infinities.
+// x less x rounded down to how >> 4 binary places, itself rounded down; 0 of infinities.
 inline __m512 reduce_ps(__m512 x, int how) {
   const auto values = elements<float>(x);
   return vector_of<__m512, float>([&](std::size_t k) {
     const double scale = std::ldexp(1.0, how >> 4);
-    return std::isinf(values[k]) ? 0.0 : values[k] - std::floor(values[k] * scale) / scale;
+    if (std::isinf(values[k])) return 0.0f;
+    const double rest = values[k] - std::floor(values[k] * scale) / scale;
+    const float nearest = static_cast<float>(rest);
+    return static_cast<double>(nearest) > rest ? std::nextafter(nearest, -INFINITY) : nearest;
   });
 }
 inline __m512 permutex2var_ps(__m512 a, __m512i which, __m512 b) {

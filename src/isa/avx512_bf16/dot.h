@@ -1,9 +1,9 @@
 // Products of pairs of bfloat16 with float32 sums (vdpbf16ps). The instruction takes subnormal inputs and sums as 0.
 struct Dot {
   static constexpr int kDepth = 2;  // elements in a word
-  // Of 2^f, |f| <= 1/2, for P of a backward, which products read rounded to 8 bits: relative error 7.5e-5, of mean 5e-6, where rounding makes up to 26
+  // In place of kPower, for P of a backward, which products read rounded to 8 bits: relative error 7.5e-5, of mean 5e-6, where rounding makes up to 26
   // times as much (1 stays 1 then).
-  static constexpr float kPower[] = {0x1.c3f754p-5f, 0x1.f0de2p-3f, 0x1.62f31ap-1f, 0x1.fff692p-1f};
+  static constexpr float kPowerOf8Bits[] = {0x1.c3f754p-5f, 0x1.f0de2p-3f, 0x1.62f31ap-1f, 0x1.fff692p-1f};
   static FUSEDATTN_INLINE F32 multiply_add(F32 a, F32 b, F32 c) { return _mm512_dpbf16_ps(c, (__m512bh)a, (__m512bh)b); }
 
   // Elements from `first` on and from `second` on, by turns.

@@ -15,9 +15,12 @@ FUSEDATTN_INLINE F32 take_whole(F32& x) {
   x = _mm512_reduce_ps(x, 5 << 4 | _MM_FROUND_TO_NEG_INF);
   return all;
 }
-// Rounded down, the sum with 1.5 * 2^18 has 32 n + k in its lowest bits. The instruction that adds to exponents adds the whole part of x.
+// Rounded down, the sum with 1.5 * 2^18 has 32 n + k in its lowest bits. The instruction that adds to exponents adds the whole part of x. The table is read
+// for every vector: kept in registers, which a tile of sums has none for, it would have the compiler keep sums in memory.
 FUSEDATTN_INLINE F32 times_power(F32 p, F32 x) {
   const __m512i k = _mm512_castps_si512(_mm512_add_round_ps(x, broadcast(0x1.8p18f), _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC));
-  const F32 step = _mm512_permutex2var_ps(_mm512_load_ps(kSteps), k, _mm512_load_ps(kSteps + kLanes));
+  const float* steps = kSteps;
+  __asm__("" : "+r"(steps));
+  const F32 step = _mm512_permutex2var_ps(_mm512_load_ps(steps), k, _mm512_load_ps(steps + kLanes));
   return _mm512_scalef_ps(mul(p, step), x);
 }

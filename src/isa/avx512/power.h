@@ -1,6 +1,6 @@
 // How this lane makes 2^x: x = n + k / 32 + f with 0 <= f < 1/32, 2^x = 2^n 2^(k / 32) p(f). Seven operations instead of nine (x = n + f, |f| <= 1/2, in which
-// rounding takes two), on Emerald Rapids, whose two pipes for vectors do them all: forwards of D = 64 are 1.01 to 1.026 times as fast, the others as
-// fast as before. On Zen 4, where other pipes share the work, a table was slower (8.0 cycles a vector, 5.4 without); it runs the lane with bfloat16.
+// rounding takes two), on Emerald Rapids, whose two pipes for vectors do them all: forwards of D = 64 are 1.01 to 1.03 times as fast, of
+// D = 128 up to 1.014. On Zen 4, where other pipes share the work, a table was slower (8.0 cycles a vector, 5.4 without); it runs the lane with bfloat16.
 constexpr float kPower[] = {0x1.f0f3e6p-3f, 0x1.62e11ep-1f, 1.0f};  // of 2^f; relative error 6.5e-8
 
 alignas(64) constexpr float kSteps[32] = {  // 2^(k / 32)

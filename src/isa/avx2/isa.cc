@@ -8,6 +8,7 @@
 FUSEDATTN_REGION_OPEN("avx2,fma,f16c")
 namespace fusedattn::avx2 {
 #include "isa/avx2/simd.h"
+#include "isa/power_of_fraction.h"
 #include "isa/power_by_shift.h"
 #include "kernel/partial.inl"
 }  // namespace fusedattn::avx2

@@ -8,6 +8,7 @@
 FUSEDATTN_REGION_OPEN("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma,f16c")
 namespace fusedattn::avx512_bf16 {
 #include "isa/avx512/simd.h"
+#include "isa/power_of_fraction.h"
 #include "isa/avx512_bf16/power.h"
 #include "isa/avx512_bf16/dot.h"
 }  // namespace fusedattn::avx512_bf16

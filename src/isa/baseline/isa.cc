@@ -3,6 +3,7 @@
 
 namespace fusedattn::baseline {
 #include "isa/baseline/simd.h"
+#include "isa/power_of_fraction.h"
 #include "isa/power_by_shift.h"
 #include "kernel/partial.inl"
 }  // namespace fusedattn::baseline

@@ -3,6 +3,7 @@
 namespace fusedattn::FUSEDATTN_LANE {
 namespace {
 #include "kernel/stages.inl"
+#include "kernel/across.inl"
 #include "kernel/gemm.inl"
 #include "kernel/seen.inl"
 #include "kernel/nonfinite.inl"

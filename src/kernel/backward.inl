@@ -155,16 +155,12 @@ class Backward : ScoreGradients<T, Mac> {
       std::fill(probabilities(i), probabilities(i) + block_.size(), 0.0f);
       std::fill(d_scores(i), d_scores(i) + block_.size(), 0.0f);
     }
-    const auto store = [&](auto* dk, std::int64_t dk_stride, auto* dv, std::int64_t dv_stride) {
+    with_results([&](auto* dk, std::int64_t dk_stride, auto* dv, std::int64_t dv_stride) {
       if (dk != nullptr)
         narrow_outer_products(s_.d_scores, sizes_.ld_scores, s_.q, sizes_.ld_q, rows, scaling_.keys, dk, dk_stride, block_.size(), p_.dim);
       if (dv != nullptr)
         narrow_outer_products(s_.probabilities, sizes_.ld_scores, s_.d_out, sizes_.ld_v, rows, keeping_.inverse(), dv, dv_stride, block_.size(), p_.dim_v);
-    };
-    if (item_.dkv != nullptr)
-      store(dk_part(block_.begin), sizes_.ld_dq, dv_part(block_.begin), sizes_.ld_dv);
-    else
-      store(column_of(p_.dk, block_.begin), p_.dk.row_stride, column_of(p_.dv, block_.begin), p_.dv.row_stride);
+    });
     stored_ = true;
   }
 
@@ -341,25 +337,21 @@ class Backward : ScoreGradients<T, Mac> {
     if (stored_) return;
     if (!begun_) begin_sums();
     complete_sums();
-    for (std::int64_t j = 0; j < block_.size(); ++j) {
-      const std::int64_t column = block_.begin + j;
-      const float* dk = s_.dk + j * sizes_.ld_dq;
-      const float* dv = s_.dv + j * sizes_.ld_dv;
-      if (item_.dkv != nullptr) {
-        store_scaled(dk_part(column), dk, p_.dim, scaling_.keys);
-        store_scaled(dv_part(column), dv, p_.dim_v, keeping_.inverse());
-        continue;
-      }
-      if (T* to = column_of(p_.dk, column)) store_scaled(to, dk, p_.dim, scaling_.keys);
-      if (T* to = column_of(p_.dv, column)) store_scaled(to, dv, p_.dim_v, keeping_.inverse());
-    }
+    with_results([this](auto* dk, std::int64_t dk_stride, auto* dv, std::int64_t dv_stride) {
+      store_rows(dk, dk_stride, s_.dk, sizes_.ld_dq, block_.size(), p_.dim, scaling_.keys);
+      store_rows(dv, dv_stride, s_.dv, sizes_.ld_dv, block_.size(), p_.dim_v, keeping_.inverse());
+    });
   }
 
-  float* dk_part(std::int64_t column) const { return item_.dkv + column * sizes_.ld_dq; }
-  float* dv_part(std::int64_t column) const { return item_.dkv + seq_.kv_len * sizes_.ld_dq + column * sizes_.ld_dv; }
-  // Null where the gradient is not wanted.
-  T* column_of(const View& view, std::int64_t column) const {
-    return view.data == nullptr ? nullptr : reinterpret_cast<T*>(row_of(p_, view, item_.b, item_.head, seq_.kv_begin + column));
+  // Calls store(dk, stride, dv, stride) with where the results of the block belong; null where one is not wanted.
+  template <class Store>
+  void with_results(const Store& store) const {
+    if (item_.dkv != nullptr)
+      return store(item_.dkv + block_.begin * sizes_.ld_dq, sizes_.ld_dq, item_.dkv + seq_.kv_len * sizes_.ld_dq + block_.begin * sizes_.ld_dv, sizes_.ld_dv);
+    const auto first = [this](const View& view) {
+      return view.data == nullptr ? nullptr : reinterpret_cast<T*>(row_of(p_, view, item_.b, item_.head, seq_.kv_begin + block_.begin));
+    };
+    store(first(p_.dk), p_.dk.row_stride, first(p_.dv), p_.dv.row_stride);
   }
 
   const BackwardItem& item_;

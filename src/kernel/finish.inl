@@ -5,12 +5,11 @@
 
 // The largest scores and the sums of rows, lane by lane.
 struct Running {
-  float *tops, *sums;  // a vector, and two, of every row
+  float *lanes, *sums;  // of every row a vector of the largest scores, later of the whole sum; and two of the sum so far
   void start(std::int64_t i, float top) const {
-    store(tops + i * kLanes, broadcast(top));
+    store(lanes + i * kLanes, broadcast(top));
     store(sums + 2 * i * kLanes, zero()), store(sums + (2 * i + 1) * kLanes, zero());
   }
-  FUSEDATTN_INLINE float top(std::int64_t i) const { return maximum(load(tops + i * kLanes)); }
   FUSEDATTN_INLINE void load_sums(std::int64_t i, F32 (&to)[2]) const { to[0] = load(sums + 2 * i * kLanes), to[1] = load(sums + (2 * i + 1) * kLanes); }
 };
 
@@ -23,7 +22,7 @@ struct FinishScores {
   float exponent;
   Running running;
   FUSEDATTN_INLINE void operator()(std::int64_t i, std::int64_t j, Sums& s) const {
-    float *const to = scores + i * ld, *const tops = running.tops + i * kLanes, *const sums = running.sums + 2 * i * kLanes;
+    float *const to = scores + i * ld, *const tops = running.lanes + i * kLanes, *const sums = running.sums + 2 * i * kLanes;
     const float* const reference = references + i;
     const std::int64_t stride = ld;
     const F32 factor = broadcast(exponent);

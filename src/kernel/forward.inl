@@ -40,20 +40,14 @@ class Forward {
   // Of an item whose parts are all there: adds them up in their order.
   void merge() {
     sums_ = sums_of(0);
-    for (std::int64_t part = 1; part < item_.parts; ++part) {
-      const ForwardSums other = sums_of(part);
-      for (std::int64_t line = 0; line < sizes_.lines; ++line)
-        if (other.begun[line / kStripRows]) sums_.add(other, line, scaling_.exponent);
-      for (std::int64_t strip = 0; strip < sizes_.strips(); ++strip) sums_.begun[strip] |= other.begun[strip];
-    }
+    for (std::int64_t part = 1; part < item_.parts; ++part) sums_.join(sums_of(part), sizes_.lines, scaling_.exponent);
     finish();
   }
 
  private:
   // At the first column of the block; null without bytes.
   const std::uint8_t* bytes_of_line(std::int64_t line) const {
-    const std::uint8_t* bytes = bytes_of(p_, seq_, item_.b, lines_.head(line), lines_.row(line));
-    return bytes == nullptr ? nullptr : bytes + block_.begin;
+    return bytes_of(p_, seq_, item_.b, lines_.head(line), lines_.row(line), block_.begin);
   }
   Rows<T> rows_of(const View& view, std::int64_t head, std::int64_t before, Range rows, std::int64_t elements) const {
     return {reinterpret_cast<const T*>(row_of(p_, view, item_.b, head, before + rows.begin)), view.row_stride, rows.size(), elements};
@@ -69,10 +63,7 @@ class Forward {
       pack_rows<Mac>(q, s_.q + g * rows * sizes_.ld_q, sizes_.ld_q, scaling_.queries);
     }
     if (narrow_) std::fill(s_.q + sizes_.lines * sizes_.ld_q, s_.q + kNarrowLines * sizes_.ld_q, 0.0f);
-    std::fill(sums_.begun, sums_.begun + sizes_.strips(), false);
-    std::fill(sums_.row_max, sums_.row_max + sizes_.lines, -kInfinity);
-    std::fill(sums_.reference, sums_.reference + sizes_.lines, -kInfinity);
-    std::fill(sums_.row_sum, sums_.row_sum + sizes_.lines, 0.0f);
+    sums_.start(sizes_.lines);
   }
 
   void enter_block(Range block) {
@@ -87,6 +78,7 @@ class Forward {
     const auto [any, hides] = look(p_, seq_, sight_, item_.b, lines_, lines, block_, s_.seen, s_.hulls);
     if (!any) return;
     if constexpr (kFinishesTiles) find_finished(lines, hides);
+    touches_ = hides || terms_.present();
     if (narrow_)
       multiply_unpacked_keys(lines);
     else
@@ -173,14 +165,21 @@ class Forward {
   // P in place of S; what was accumulated before shrinks.
   void softmax(Range lines) {
     const Timed timed(p_, Stage::softmax);
-    for_rows(lines, [this](std::int64_t i, std::int64_t line, const Strip& strip) { s_.tops[i] = strip.hull.empty() ? sums_.row_max[line] : top_of(i, line, strip); });
-    raise_references(s_.tops, lines.size(), scaling_.exponent, sums_.row_max + lines.begin, sums_.reference + lines.begin, sums_.row_sum + lines.begin, s_.shrink);
-    if (some_finished_) unfinish_raised(lines);
-    for_rows(lines, [this](std::int64_t i, std::int64_t line, const Strip& strip) {
-      if (strip.hull.empty()) return;
-      sums_.row_sum[line] += probabilities(i, line, strip);
-      if (s_.shrink[i] != 1.0f && begun(line)) multiply_row(sums_.out + line * sizes_.ld_out, round_up(p_.dim_v, kLanes), s_.shrink[i]);
+    float* const lanes = s_.running.lanes;
+    if (touches_)
+      for_rows(lines, [&](std::int64_t i, std::int64_t line, const Strip& strip) { touch(i, line, strip); });
+    else
+      hide_padding(s_.scores, sizes_.ld_scores(), lines.size(), block_.size());
+    for_rows(lines, [&](std::int64_t i, std::int64_t line, const Strip& strip) {
+      const F32 before = strip.finished() ? load(lanes + i * kLanes) : broadcast(sums_.row_max[line]);
+      store(lanes + i * kLanes, largest_scores(scores(i), strip.rest, before));
     });
+    sums_.raise_references(lanes, lines, scaling_.exponent, s_.shrink);
+    if (some_finished_) unfinish_raised(lines);
+    keeping_.active() ? exponentiate(lines, [this](std::int64_t line, Range seen) { return kept(line, seen); })
+                      : exponentiate(lines, [](std::int64_t, Range) { return KeepAll{}; });
+    sums_.add_lanes(lanes, lines);
+    sums_.shrink(lines, s_.shrink, round_up(p_.dim_v, kLanes));
   }
 
   // What a strip sees, in whole vectors, and what of it is not finished.
@@ -199,30 +198,31 @@ class Forward {
     }
   }
 
-  // The largest score of a row so far, after everything is added to its scores and what it does not see is hidden.
-  FUSEDATTN_INLINE float top_of(std::int64_t i, std::int64_t line, const Strip& strip) {
-    const float so_far = strip.finished() ? s_.running.top(i) : sums_.row_max[line];
-    if (strip.rest.empty()) return so_far;
+  // Adds everything to the scores of a row, and hides what it does not see.
+  void touch(std::int64_t i, std::int64_t line, const Strip& strip) {
+    if (strip.rest.empty()) return;
     const Range seen = seen_inside(s_.seen[i], strip.hull);
     if (terms_.present()) terms_.add(scores(i), lines_.head(line), lines_.row(line), seen);
     if (s_.seen[i].holes) hide_holes(scores(i), bytes_of_line(line), p_.mask.bytes.nonzero_hides, seen, -kInfinity);
     hide_outside(scores(i), strip.rest, strip.finished() ? Range{strip.rest.begin, seen.end} : seen, broadcast(-kInfinity));
-    return largest_score(scores(i), strip.rest, so_far);
   }
 
-  FUSEDATTN_INLINE float probabilities(std::int64_t i, std::int64_t line, const Strip& strip) {
-    F32 before[2] = {zero(), zero()};
-    if (strip.finished()) s_.running.load_sums(i, before);
-    if (strip.rest.empty()) return sum(add(before[0], before[1]));
-    const auto exponentiate = [&](const auto& keep) {
-      return scaling_.exponent == 1.0f ? exponentiate_row<Mac, false>(scores(i), strip.rest, sums_.reference[line], 1.0f, keep, before)
-                                       : exponentiate_row<Mac, true>(scores(i), strip.rest, sums_.reference[line], scaling_.exponent, keep, before);
+  // P in place of S, and its sums, lane by lane.
+  template <class KeepOf>
+  void exponentiate(Range lines, const KeepOf& keep_of) {
+    const auto of_rows = [&](auto scaled) FUSEDATTN_ALWAYS {
+      for_rows(lines, [&](std::int64_t i, std::int64_t line, const Strip& strip) {
+        F32 total[2] = {zero(), zero()};
+        if (strip.finished()) s_.running.load_sums(i, total);
+        if (!strip.rest.empty())
+          exponentiate_row<Mac, scaled>(scores(i), strip.rest, sums_.reference[line], scaling_.exponent, keep_of(line, seen_inside(s_.seen[i], strip.hull)), total);
+        store(s_.running.lanes + i * kLanes, add(total[0], total[1]));
+      });
     };
-    return keeping_.active() ? exponentiate(kept(line, seen_inside(s_.seen[i], strip.hull))) : exponentiate(KeepAll{});
+    scaling_.exponent == 1.0f ? of_rows(std::false_type{}) : of_rows(std::true_type{});
   }
 
   bool& begun(std::int64_t line) { return sums_.begun[line / kStripRows]; }
-
   KeepSome kept(std::int64_t line, Range seen) const {
     return {keeping_.words(lines_.head(line), lines_.row(line), block_, seen, s_.words), keeping_.threshold()};
   }
@@ -294,6 +294,7 @@ class Forward {
   ForwardSums sums_;
   Range block_;
   Rows<T> k_{}, v_{};  // of the block
-  bool some_finished_ = false;  // of the tile: whether any strip has finished panels
+  bool some_finished_ = false;  // of the tile: whether any strip has finished panels,
+  bool touches_ = false;        // and whether scores are more or less than products with keys
   bool keys_packed_ = false, values_packed_ = false, finite_ = true, cleaned_ = false;
 };

@@ -1,32 +1,85 @@
+// How far scores may rise above their reference, in powers of two.
+constexpr float kSlack = 24.0f;
+
 // What the lines of an item have summed so far, with exponentials over a reference of each line.
 struct ForwardSums {
   float *out, *row_max, *row_sum, *reference;
   bool* begun;  // of every strip of lines: whether out holds anything yet
   std::int64_t ld_out;
 
-  // Makes the sum of a line one over its largest score, whose exponential is 1 of it. Returns by how much what was accumulated shrinks.
-  [[gnu::noinline]] float to_top(std::int64_t line, float exponent) const {
-    const float shrink = exp2((reference[line] - row_max[line]) * exponent);
-    row_sum[line] = std::max(row_sum[line] * shrink, 1.0f);
-    return shrink;
+  void start(std::int64_t lines) const {
+    std::fill(begun, begun + (lines + kStripRows - 1) / kStripRows, false);
+    std::fill(row_max, row_max + lines, -kInfinity);
+    std::fill(reference, reference + lines, -kInfinity);
+    std::fill(row_sum, row_sum + lines, 0.0f);
+  }
+
+  // The largest scores of some lines become those of `lanes`, a vector each. References rise to those where they must, and sums shrink then; `by` is by how
+  // much what was accumulated must. A reference of -inf always rises, be it to -inf.
+  void raise_references(const float* lanes, Range lines, float exponent, float* by) const {
+    const F32 factor = broadcast(exponent), slack = broadcast(std::min(kSlack / exponent, FLT_MAX));
+    for (std::int64_t line = lines.begin; line < lines.end; line += kLanes, lanes += kLanes * kLanes, by += kLanes) {
+      const std::int64_t count = std::min<std::int64_t>(kLanes, lines.end - line);
+      const F32 top = across_lanes(Max{}, lanes), old = load_some(reference + line, count);
+      const F32 raised = choose_at_most(sub(top, old), slack, old, top);
+      F32 shrink[1] = {mul(sub(old, reference_of(raised)), factor)};
+      exp2(shrink);
+      store(by, shrink[0]);
+      store_some(row_max + line, top, count);
+      store_some(reference + line, raised, count);
+      store_some(row_sum + line, mul(load_some(row_sum + line, count), shrink[0]), count);
+    }
+  }
+
+  // What some lines have summed since, a vector each.
+  void add_lanes(const float* lanes, Range lines) const {
+    for (std::int64_t line = lines.begin; line < lines.end; line += kLanes, lanes += kLanes * kLanes) {
+      const std::int64_t count = std::min<std::int64_t>(kLanes, lines.end - line);
+      store_some(row_sum + line, add(load_some(row_sum + line, count), across_lanes(Add{}, lanes)), count);
+    }
+  }
+
+  void shrink(Range lines, const float* by, std::int64_t width) const {
+    for (std::int64_t line = lines.begin; line < lines.end; ++line, ++by)
+      if (*by != 1.0f && begun[line / kStripRows]) multiply_row(out + line * ld_out, width, *by);
   }
 
   // Makes sums and largest scores of lines what callers get: natural, and with the sink; of a line that saw nothing, none and -none. Returns what the
   // output of each line is to be multiplied by.
   const float* complete(Range lines, const Scaling& scaling, float sink, float factor, float none) const {
-    for (std::int64_t line = lines.begin; line < lines.end; ++line) {
-      float shrink = reference[line] == row_max[line] ? factor : factor * to_top(line, scaling.exponent);
-      row_max[line] *= scaling.unit;
-      if (sink != -kInfinity) shrink *= add_sink(sink, row_max[line], row_sum[line]);
-      const bool nothing = row_sum[line] == 0.0f;
-      reference[line] = nothing ? 0.0f : shrink / row_sum[line];
-      if (nothing) row_max[line] = 0.0f - none, row_sum[line] = none;
+    to_top(lines, scaling);
+    if (sink != -kInfinity)
+      for (std::int64_t line = lines.begin; line < lines.end; ++line) reference[line] *= add_sink(sink, row_max[line], row_sum[line]);
+    for (std::int64_t line = lines.begin; line < lines.end; line += kLanes) {
+      const std::int64_t count = std::min<std::int64_t>(kLanes, lines.end - line);
+      const F32 sum = load_some(row_sum + line, count), shrink = load_some(reference + line, count), top = load_some(row_max + line, count);
+      store_some(reference + line, choose_at_most(sum, zero(), zero(), div(mul(shrink, broadcast(factor)), sum)), count);
+      store_some(row_max + line, choose_at_most(sum, zero(), broadcast(0.0f - none), top), count);
+      store_some(row_sum + line, choose_at_most(sum, zero(), broadcast(none), sum), count);
     }
     return reference;
   }
 
-  // What others have summed of a line.
-  void add(const ForwardSums& other, std::int64_t line, float exponent) {
+  // Makes sums those over the largest scores, of which the exponential is 1, and these natural. References become by how much what was accumulated shrinks.
+  void to_top(Range lines, const Scaling& scaling) const {
+    for (std::int64_t line = lines.begin; line < lines.end; line += kLanes) {
+      const std::int64_t count = std::min<std::int64_t>(kLanes, lines.end - line);
+      const F32 top = load_some(row_max + line, count), old = load_some(reference + line, count), sum = load_some(row_sum + line, count);
+      F32 by[1] = {mul(sub(old, top), broadcast(scaling.exponent))};
+      exp2(by);
+      store_some(reference + line, choose_at_most(top, old, broadcast(1.0f), by[0]), count);
+      store_some(row_sum + line, choose_at_most(top, old, sum, max(broadcast(1.0f), mul(sum, by[0]))), count);
+      store_some(row_max + line, mul(top, broadcast(scaling.unit)), count);
+    }
+  }
+
+  // What others have summed of so many lines.
+  void join(const ForwardSums& other, std::int64_t lines, float exponent) const {
+    for (std::int64_t line = 0; line < lines; ++line)
+      if (other.begun[line / kStripRows]) join_line(other, line, exponent);
+    for (std::int64_t strip = 0; strip * kStripRows < lines; ++strip) begun[strip] |= other.begun[strip];
+  }
+  void join_line(const ForwardSums& other, std::int64_t line, float exponent) const {
     const float top = std::max(reference[line], other.reference[line]), finite = reference_of(top);
     const float own = exp2((reference[line] - finite) * exponent), others = exp2((other.reference[line] - finite) * exponent);
     reference[line] = top;
@@ -44,8 +97,8 @@ struct ForwardSums {
 // What the forward of an item keeps besides: sizes of tile and panels, and the pieces of scratch.
 struct ForwardScratch {
   float *q, *keys, *values, *scores;
-  float *tops, *shrink;  // of a tile's rows: the largest scores now, and by how much what was accumulated shrinks
-  Running running;       // of what was finished in registers
+  float* shrink;    // of a tile's rows: by how much what was accumulated shrinks
+  Running running;  // and what is reduced over lanes
   float* distances;
   std::uint16_t* words;
   Seen* seen;
@@ -88,9 +141,8 @@ struct ForwardSizes {
     s.keys = arena.take<float>(tile.cols / kPanel * key_panel());
     s.values = arena.take<float>(value_panels * value_panel());
     s.scores = arena.take<float>(tile.rows * ld_scores());
-    s.tops = arena.take<float>(tile.rows + kLanes);
     s.shrink = arena.take<float>(tile.rows + kLanes);
-    s.running = {arena.take<float>(tile.rows * kLanes), arena.take<float>(tile.rows * 2 * kLanes)};
+    s.running = {arena.take<float>(round_up(tile.rows, kLanes) * kLanes), arena.take<float>(tile.rows * 2 * kLanes)};
     s.distances = arena.take<float>(has_distances ? ScoreTerms::distances(lines, tile.cols) : 0);
     s.words = arena.take<std::uint16_t>(drops ? Keeping::room(tile.cols) : 0);
     s.seen = arena.take<Seen>(tile.rows);

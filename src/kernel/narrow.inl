@@ -39,16 +39,8 @@ FUSEDATTN_INLINE void dot_step(const float* q, std::int64_t ld_q, const T* const
   }
 }
 
-// Sums over lanes begin in registers where the lane has fold(): a vector less is stored and read for each key but one of kFolded.
-template <int kKeys>
-FUSEDATTN_INLINE F32 folded(const F32 (&x)[kKeys], int t) {
-  if constexpr (kFolded == 4)
-    return fold(x[t], x[t + 1], x[t + 2], x[t + 3]);
-  else
-    return x[t];
-}
-
-// Dot products of kLines lines with kKeys keys, as vectors over whose lanes they are sums.
+// Dot products of kLines lines with kKeys keys, as vectors over whose lanes they are sums. Folded in registers, a vector less is stored and read for
+// each key but one of kFolded.
 template <class Mac, class T, int kLines, int kKeys>
 FUSEDATTN_INLINE void dot_products_of_keys(const float* q, std::int64_t ld_q, const T* const (&key)[kKeys], std::int64_t elements, float* to,
                                            std::int64_t ld_to, Ahead<T>& ahead, bool asks) {
@@ -69,7 +61,7 @@ FUSEDATTN_INLINE void dot_products_of_keys(const float* q, std::int64_t ld_q, co
 #pragma GCC unroll 16
   for (int m = 0; m < kLines; ++m)
 #pragma GCC unroll 16
-    for (int t = 0; t < kKeys; t += kFolded) store(to + m * ld_to + t / kFolded * kLanes, folded(sums[m], t));
+    for (int t = 0; t < kKeys; t += kFolded) store(to + m * ld_to + t / kFolded * kLanes, folded(Add{}, sums[m], t));
 }
 
 // s[line][j] = q[line] . k[j] for kLines * kTimes lines. Eight accumulators and more hide their latency. Their lanes are summed for a batch
@@ -91,7 +83,7 @@ void dot_products(const float* q, std::int64_t ld_q, const Rows<T>& k, float* s,
       }
       for (int m = 0; m < kLines; ++m)
         for (std::int64_t j = 0; j < count; j += kLanes)
-          store(s + (n * kLines + m) * ld_s + begin + j, sum_each(products[m] + j * kLanes / kFolded));
+          store(s + (n * kLines + m) * ld_s + begin + j, across_folded(Add{}, products[m] + j * kLanes / kFolded));
     }
   }
 }

@@ -80,3 +80,10 @@ FUSEDATTN_INLINE void store_scaled(T* to, const float* from, std::int64_t n, flo
   for (; d + kLanes <= n; d += kLanes) store(to + d, mul(load(from + d), broadcast(factor)));
   if (d < n) store_some(to + d, mul(load(from + d), broadcast(factor)), n - d);
 }
+
+// Of many rows, unless they are not wanted.
+template <class T>
+void store_rows(T* to, std::int64_t stride, const float* from, std::int64_t ld, std::int64_t rows, std::int64_t n, float factor) {
+  if (to == nullptr) return;
+  for (std::int64_t i = 0; i < rows; ++i, to += stride, from += ld) store_scaled(to, from, n, factor);
+}

@@ -100,8 +100,7 @@ class ScoreGradients {
   }
   // At the first column of the block; null without bytes.
   const std::uint8_t* bytes_of_row(std::int64_t row) const {
-    const std::uint8_t* bytes = bytes_of(p_, seq_, b_, head_, row);
-    return bytes == nullptr ? nullptr : bytes + block_.begin;
+    return bytes_of(p_, seq_, b_, head_, row, block_.begin);
   }
 
   void enter_columns(Range block) {

@@ -47,7 +47,7 @@ inline Seen seen_through(const std::uint8_t* bytes, bool nonzero_hides, Range co
 // What a row of one sequence and head sees of a block; row and block are positions in the sequence.
 inline Seen seen_by(const Problem& p, const Sequence& seq, const Sight& sight, std::int64_t b, std::int64_t head, std::int64_t row, Range block) {
   Range inside = meet(sight.columns({row, row + 1}, block.end), block);
-  const std::uint8_t* bytes = bytes_of(p, seq, b, head, row);
+  const std::uint8_t* bytes = bytes_of(p, seq, b, head, row, block.begin);
   bool holes = false;
   if (bytes != nullptr) {
     const RowSight& shown = sight_of_row(p, seq, b, head, row);
@@ -56,7 +56,7 @@ inline Seen seen_by(const Problem& p, const Sequence& seq, const Sight& sight, s
   if (inside.empty()) return {};
   const Range columns{inside.begin - block.begin, inside.end - block.begin};
   if (!holes) return {columns};
-  const Seen seen = seen_through(bytes + block.begin, p.mask.bytes.nonzero_hides, columns);
+  const Seen seen = seen_through(bytes, p.mask.bytes.nonzero_hides, columns);
   return seen.columns.empty() ? Seen{} : seen;
 }
 

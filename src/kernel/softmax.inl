@@ -93,10 +93,19 @@ FUSEDATTN_INLINE void hide_outside(float* s, Range block, Range seen, F32 value)
   for (; j < block.end; j += kLanes) store(s + j, value);
 }
 
-FUSEDATTN_INLINE float largest_score(const float* s, Range block, float row_max) {
+// What pads the last vector of some columns, of every row.
+inline void hide_padding(float* s, std::int64_t ld, std::int64_t rows, std::int64_t columns) {
+  const std::int64_t count = columns % kLanes;
+  if (count == 0) return;
+  float* last = s + columns - count;
+  for (std::int64_t i = 0; i < rows; ++i, last += ld) store(last, keep_first(load(last), count, broadcast(-kInfinity)));
+}
+
+// Lane by lane, the largest of some scores and of what was so before.
+FUSEDATTN_INLINE F32 largest_scores(const float* s, Range block, F32 before) {
   F32 largest[kAtOnce];
 #pragma GCC unroll 16
-  for (int n = 0; n < kAtOnce; ++n) largest[n] = broadcast(row_max);
+  for (int n = 0; n < kAtOnce; ++n) largest[n] = before;
   std::int64_t j = block.begin;
   for (; j + kAtOnce * kLanes <= block.end; j += kAtOnce * kLanes)
 #pragma GCC unroll 16
@@ -104,33 +113,13 @@ FUSEDATTN_INLINE float largest_score(const float* s, Range block, float row_max)
   for (; j < block.end; j += kLanes) largest[0] = max(load(s + j), largest[0]);
 #pragma GCC unroll 16
   for (int n = 1; n < kAtOnce; ++n) largest[0] = max(largest[n], largest[0]);
-  return maximum(largest[0]);
+  return largest[0];
 }
 
 // What rows subtract: their reference. A row that has seen nothing but -inf and NaN yet subtracts the lowest number: its -inf stay -inf,
 // and NaN is not lost.
 FUSEDATTN_INLINE F32 reference_of(F32 row_max) { return max(row_max, broadcast(-FLT_MAX)); }
 FUSEDATTN_INLINE float reference_of(float row_max) { return std::max(row_max, -FLT_MAX); }
-
-// How far scores may rise above their reference, in powers of two.
-constexpr float kSlack = 24.0f;
-
-// The maxima of some rows become `tops`. Their references rise to those where they must, and their sums shrink then; `shrink` is by how much
-// what was accumulated must. A reference of -inf always rises, be it to -inf.
-inline void raise_references(const float* tops, std::int64_t rows, float exponent, float* row_max, float* reference, float* row_sum, float* shrink) {
-  const F32 factor = broadcast(exponent), slack = broadcast(std::min(kSlack / exponent, FLT_MAX));
-  for (std::int64_t i = 0; i < rows; i += kLanes) {
-    const std::int64_t count = std::min<std::int64_t>(kLanes, rows - i);
-    const F32 top = load(tops + i), old = load_some(reference + i, count);
-    const F32 raised = choose_at_most(sub(top, old), slack, old, top);
-    F32 by[1] = {mul(sub(old, reference_of(raised)), factor)};
-    exp2(by);
-    store(shrink + i, by[0]);
-    store_some(row_max + i, top, count);
-    store_some(reference + i, raised, count);
-    store_some(row_sum + i, mul(load_some(row_sum + i, count), by[0]), count);
-  }
-}
 
 // Scores x become probabilities, of which dropout keeps some: kVectors vectors from column j on. Their sum is that of all.
 template <class Mac, bool kScaled, int kVectors, class Keep>
@@ -157,18 +146,16 @@ FUSEDATTN_INLINE void exponentiate(float* s, std::int64_t j, F32 reference, F32 
   exponentiate<Mac, kScaled>(x, s, j, reference, factor, keep, total);
 }
 
-// Turns scores s[block] into probabilities relative to a reference; returns the sum of all and of what was summed before them. The block
+// Turns scores s[block] into probabilities relative to a reference, and adds them up, lane by lane. The block
 // begins with a panel, which has an even number of vectors, so which of the two totals a column goes to does not depend on where the block begins.
 template <class Mac, bool kScaled, class Keep>
-float exponentiate_row(float* s, Range block, float row_reference, float exponent, const Keep& keep, const F32 (&before)[2]) {
+FUSEDATTN_INLINE void exponentiate_row(float* s, Range block, float row_reference, float exponent, const Keep& keep, F32 (&total)[2]) {
   const F32 reference = broadcast(reference_of(row_reference)), factor = broadcast(exponent);
-  F32 total[2] = {before[0], before[1]};
   std::int64_t j = block.begin;
   for (; j + kAtOnce * kLanes <= block.end; j += kAtOnce * kLanes)
     exponentiate<Mac, kScaled, kAtOnce>(s, j, reference, factor, keep, total);
   for (; j + 2 * kLanes <= block.end; j += 2 * kLanes) exponentiate<Mac, kScaled, 2>(s, j, reference, factor, keep, total);
   if (j < block.end) exponentiate<Mac, kScaled, 1>(s, j, reference, factor, keep, total);
-  return sum(add(total[0], total[1]));
 }
 
 // A sink is one more score of a row, in natural units. Returns by how much what was accumulated shrinks.

@@ -132,12 +132,12 @@ inline std::int64_t stats_offset(const Problem& p, const Sequence& seq, std::int
   return batch_offset + head * p.stats.head_stride + (seq.q_begin + row) * p.stats.row_stride;
 }
 
-// Mask bytes of one row from its column 0 on, or null.
-inline const std::uint8_t* bytes_of(const Problem& p, const Sequence& seq, std::int64_t b, std::int64_t head, std::int64_t row) {
+// Mask bytes of one row from a column on, or null.
+inline const std::uint8_t* bytes_of(const Problem& p, const Sequence& seq, std::int64_t b, std::int64_t head, std::int64_t row, std::int64_t column = 0) {
   const Bytes& bytes = p.mask.bytes;
   if (bytes.data == nullptr) return nullptr;
-  if (bytes.whole) return bytes.data + head * bytes.head_stride + (seq.q_begin + row) * bytes.row_stride + seq.kv_begin;
-  return bytes.data + b * bytes.batch_stride + head * bytes.head_stride + row * bytes.row_stride;
+  if (bytes.whole) return bytes.data + head * bytes.head_stride + (seq.q_begin + row) * bytes.row_stride + seq.kv_begin + column;
+  return bytes.data + b * bytes.batch_stride + head * bytes.head_stride + row * bytes.row_stride + column;
 }
 
 // What those bytes show.

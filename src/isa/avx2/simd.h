@@ -60,15 +60,14 @@ FUSEDATTN_INLINE void store(float* p, F32 x) { _mm256_storeu_ps(p, x); }
 FUSEDATTN_INLINE void store_around(float* p, F32 x) { _mm256_stream_ps(p, x); }
 FUSEDATTN_INLINE void store_fence() { _mm_sfence(); }
 
-// Two steps of a sum within 128 bits, for two and for four vectors.
-FUSEDATTN_INLINE F32 add_pairs(F32 a, F32 b) { return _mm256_add_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b)); }
-FUSEDATTN_INLINE F32 add_quads(F32 a, F32 b) { return _mm256_add_ps(_mm256_shuffle_ps(a, b, 0x44), _mm256_shuffle_ps(a, b, 0xee)); }
-// Each lane the sum over the lanes of one of kLanes vectors, of which none are folded into one before; see AVX-512.
+// What an operation makes of the lanes of kLanes vectors, a lane each; none are folded into one before, see AVX-512.
 constexpr int kFolded = 1;
-FUSEDATTN_INLINE F32 sum_each(const float* p) {
-  const F32 low = add_quads(add_pairs(load(p), load(p + 8)), add_pairs(load(p + 16), load(p + 24)));
-  const F32 high = add_quads(add_pairs(load(p + 32), load(p + 40)), add_pairs(load(p + 48), load(p + 56)));
-  return _mm256_add_ps(_mm256_permute2f128_ps(low, high, 0x20), _mm256_permute2f128_ps(low, high, 0x31));
+template <class Op>
+FUSEDATTN_INLINE F32 across(const Op& op, const F32 (&x)[kLanes]) {
+  const auto pairs = [&](F32 a, F32 b) FUSEDATTN_ALWAYS { return op(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b)); };
+  const auto quads = [&](F32 a, F32 b) FUSEDATTN_ALWAYS { return op(_mm256_shuffle_ps(a, b, 0x44), _mm256_shuffle_ps(a, b, 0xee)); };
+  const F32 low = quads(pairs(x[0], x[1]), pairs(x[2], x[3])), high = quads(pairs(x[4], x[5]), pairs(x[6], x[7]));
+  return op(_mm256_permute2f128_ps(low, high, 0x20), _mm256_permute2f128_ps(low, high, 0x31));
 }
 
 FUSEDATTN_INLINE F32 load(const bf16* p) {

@@ -64,15 +64,18 @@ FUSEDATTN_INLINE void store_fence() { _mm_sfence(); }
 FUSEDATTN_INLINE void store(float* p, F32 x) { _mm512_storeu_ps(p, x); }
 FUSEDATTN_INLINE void store_some(float* p, F32 x, std::int64_t n) { _mm512_mask_storeu_ps(p, first(n), x); }
 
-// Two steps of a sum within 128 bits, for two and for four vectors; a step over the quarters.
-FUSEDATTN_INLINE F32 add_pairs(F32 a, F32 b) { return _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b)); }
-FUSEDATTN_INLINE F32 add_quads(F32 a, F32 b) { return _mm512_add_ps(_mm512_shuffle_ps(a, b, 0x44), _mm512_shuffle_ps(a, b, 0xee)); }
-FUSEDATTN_INLINE F32 add_quarters(F32 a, F32 b) { return _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x88), _mm512_shuffle_f32x4(a, b, 0xdd)); }
-// Sums over lanes of four vectors, halfway; and each lane the sum over the lanes of one of kLanes vectors of which four are folded into one.
+// What an operation makes of the lanes of four vectors, halfway: of those of each quarter. And of all lanes of kLanes vectors that were so folded, a
+// lane each.
 constexpr int kFolded = 4;
-FUSEDATTN_INLINE F32 fold(F32 a, F32 b, F32 c, F32 d) { return add_quads(add_pairs(a, b), add_pairs(c, d)); }
-FUSEDATTN_INLINE F32 sum_each(const float* p) {
-  return add_quarters(add_quarters(load(p), load(p + 16)), add_quarters(load(p + 32), load(p + 48)));
+template <class Op>
+FUSEDATTN_INLINE F32 fold(const Op& op, F32 a, F32 b, F32 c, F32 d) {
+  const F32 ab = op(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b)), cd = op(_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
+  return op(_mm512_shuffle_ps(ab, cd, 0x44), _mm512_shuffle_ps(ab, cd, 0xee));
+}
+template <class Op>
+FUSEDATTN_INLINE F32 across(const Op& op, const F32 (&folded)[kLanes / kFolded]) {
+  const auto halve = [&](F32 a, F32 b) FUSEDATTN_ALWAYS { return op(_mm512_shuffle_f32x4(a, b, 0x88), _mm512_shuffle_f32x4(a, b, 0xdd)); };
+  return halve(halve(folded[0], folded[1]), halve(folded[2], folded[3]));
 }
 
 // The first n (0 to 16) elements of x, the rest of `rest`.

@@ -44,9 +44,14 @@ FUSEDATTN_INLINE F32 load(const float* p) {
   return x;
 }
 FUSEDATTN_INLINE void store(float* p, F32 x) { std::memcpy(p, &x, sizeof x); }
-// Each lane the sum over the lanes of one of kLanes vectors, of which none are folded into one before; see AVX-512.
+// What an operation makes of the lanes of kLanes vectors, a lane each; none are folded into one before, see AVX-512.
 constexpr int kFolded = 1;
-FUSEDATTN_INLINE F32 sum_each(const float* p) { return F32{sum(load(p)), sum(load(p + 4)), sum(load(p + 8)), sum(load(p + 12))}; }
+template <class Op>
+FUSEDATTN_INLINE F32 across(const Op& op, const F32 (&x)[kLanes]) {
+  F32 lanes[kLanes] = {x[0], x[1], x[2], x[3]};
+  transpose(lanes);
+  return op(op(lanes[0], lanes[1]), op(lanes[2], lanes[3]));
+}
 
 // The first n (0 to 4) elements of x, the rest of `rest`.
 FUSEDATTN_INLINE F32 keep_first(F32 x, std::int64_t n, F32 rest) {

@@ -81,7 +81,6 @@ class Backward : ScoreGradients<T, Mac> {
   void pack_key_rows(bool clean) {
     const Timed timed(p_, Stage::pack);
     keys_finite_ = pack_pairs<Mac>(k_, packed_key_rows());
-    pad_pairs<Mac>(block_.size(), width(), p_.dim, packed_key_rows());
     if (clean) Mac::clean_words(s_.key_rows, words<Mac>(block_.size()) * sizes_.ld_dq);
     keys_cleaned_ = clean;
   }

@@ -114,7 +114,6 @@ class Forward {
     const Timed timed(p_, Stage::pack);
     values_packed_ = true;
     finite_ = pack_pairs<Mac>(v_, values());
-    pad_pairs<Mac>(block_.size(), round_up(block_.size(), kPanel), p_.dim_v, values());
     if (clean) Mac::clean_words(s_.values, sizes_.value_panels * sizes_.value_panel());
     cleaned_ = clean;
   }

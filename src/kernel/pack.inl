@@ -4,7 +4,7 @@
 // pack_pairs        words along the rows:      to[row / kDepth * ld + feature]         (right-hand sides that sum over rows)
 // pack_transposed   panels of columns:         to[row / kPanel * stride + word * kPanel + row % kPanel]
 //                                              (right-hand sides that sum over features)
-// What pads a panel or a vector is zero.
+// What pads a vector or a word is zero; what would pad a panel with whole vectors is not written, and nobody reads it.
 template <class Mac>
 constexpr std::int64_t words(std::int64_t elements) {
   return (elements + Mac::kDepth - 1) / Mac::kDepth;
@@ -109,20 +109,13 @@ bool pack_pairs(const Rows<T> rows, const Panels& to) {
   return check.finite();
 }
 
-// Zeros for the rows [rows, end) of such panels.
-template <class Mac>
-void pad_pairs(std::int64_t rows, std::int64_t end, std::int64_t elements, const Panels& to) {
-  for (std::int64_t k = words<Mac>(rows); k < words<Mac>(end); ++k)
-    for (std::int64_t d = 0; d < elements; d += kLanes) store(const_cast<float*>(to.at(k, d)), zero());
-}
-
 // Reads kLanes rows side by side, which is not the order in which they come from memory.
 template <class Mac, class T>
 void pack_transposed(const Rows<T> rows, float* to, std::int64_t panel_stride) {
   constexpr int kLines = std::max<int>(1, kLanes * kLanes * Mac::kDepth / kLine<T>);  // of a step
   const std::int64_t depth = words<Mac>(rows.elements);
   Ahead<T> ahead(rows);
-  for (std::int64_t j = 0; j < round_up(rows.rows, kPanel); j += kLanes) {
+  for (std::int64_t j = 0; j < rows.rows; j += kLanes) {
     float* panel = to + j / kPanel * panel_stride + j % kPanel;
     for (std::int64_t w = 0; w < depth; w += kLanes) {
       if (w * kLanes * Mac::kDepth % kLine<T> == 0) ahead.template ask<kLines>();

@@ -1,4 +1,4 @@
-// Reductions of many vectors at once over their lanes: a sum or a maximum of each, a lane each, for a third of the shuffles of one after the other.
+// Reductions of many vectors at once over their lanes: a sum or a maximum of each, a lane each, for half of the shuffles of one after the other.
 struct Add {
   FUSEDATTN_INLINE F32 operator()(F32 a, F32 b) const { return add(a, b); }
 };

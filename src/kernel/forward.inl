@@ -100,7 +100,7 @@ class Forward {
     const std::int64_t step = begun(0) == begun(lines.size() - 1) ? lines.size() : kStripRows;
     for (std::int64_t i = 0; i < lines.size(); i += step)
       narrow_sum_products<Mac>(scores(i), sizes_.ld_scores(), v_, std::min(step, lines.size() - i), sums_.out + i * sizes_.ld_out, sizes_.ld_out, begun(i));
-    std::fill(sums_.begun, sums_.begun + sizes_.strips(), true);
+    std::fill(sums_.begun, sums_.begun + strips_of(sizes_.lines), true);
   }
 
   void pack_keys() {
@@ -114,7 +114,8 @@ class Forward {
     const Timed timed(p_, Stage::pack);
     values_packed_ = true;
     finite_ = pack_pairs<Mac>(v_, values());
-    if (clean) Mac::clean_words(s_.values, sizes_.value_panels * sizes_.value_panel());
+    for (std::int64_t d = 0; clean && d < p_.dim_v; d += kPanel)
+      Mac::clean_words(const_cast<float*>(values().at(0, d)), words<Mac>(block_.size()) * kPanel);
     cleaned_ = clean;
   }
 

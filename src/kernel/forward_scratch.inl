@@ -1,6 +1,8 @@
 // How far scores may rise above their reference, in powers of two.
 constexpr float kSlack = 24.0f;
 
+constexpr std::int64_t strips_of(std::int64_t lines) { return (lines + kStripRows - 1) / kStripRows; }
+
 // What the lines of an item have summed so far, with exponentials over a reference of each line.
 struct ForwardSums {
   float *out, *row_max, *row_sum, *reference;
@@ -8,7 +10,7 @@ struct ForwardSums {
   std::int64_t ld_out;
 
   void start(std::int64_t lines) const {
-    std::fill(begun, begun + (lines + kStripRows - 1) / kStripRows, false);
+    std::fill(begun, begun + strips_of(lines), false);
     std::fill(row_max, row_max + lines, -kInfinity);
     std::fill(reference, reference + lines, -kInfinity);
     std::fill(row_sum, row_sum + lines, 0.0f);
@@ -77,7 +79,7 @@ struct ForwardSums {
   void join(const ForwardSums& other, std::int64_t lines, float exponent) const {
     for (std::int64_t line = 0; line < lines; ++line)
       if (other.begun[line / kStripRows]) join_line(other, line, exponent);
-    for (std::int64_t strip = 0; strip * kStripRows < lines; ++strip) begun[strip] |= other.begun[strip];
+    for (std::int64_t strip = 0; strip < strips_of(lines); ++strip) begun[strip] |= other.begun[strip];
   }
   void join_line(const ForwardSums& other, std::int64_t line, float exponent) const {
     const float top = std::max(reference[line], other.reference[line]), finite = reference_of(top);
@@ -122,7 +124,6 @@ struct ForwardSizes {
   std::int64_t ld_scores() const { return leading(tile.cols); }
   std::int64_t key_panel() const { return q_words * kPanel; }
   std::int64_t value_panel() const { return words<Mac>(tile.cols) * kPanel; }
-  std::int64_t strips() const { return (lines + kStripRows - 1) / kStripRows; }
 
   ForwardSums lay_sums(Arena& arena) const {
     ForwardSums s;
@@ -130,7 +131,7 @@ struct ForwardSizes {
     s.row_max = arena.take<float>(lines);
     s.row_sum = arena.take<float>(lines);
     s.reference = arena.take<float>(lines);
-    s.begun = arena.take<bool>(strips());
+    s.begun = arena.take<bool>(strips_of(lines));
     s.ld_out = ld_out;
     return s;
   }

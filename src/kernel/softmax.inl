@@ -158,9 +158,8 @@ FUSEDATTN_INLINE void exponentiate_row(float* s, Range block, float row_referenc
   if (j < block.end) exponentiate<Mac, kScaled, 1>(s, j, reference, factor, keep, total);
 }
 
-// A sink is one more score of a row, in natural units. Returns by how much what was accumulated shrinks.
+// A sink, above -inf, is one more score of a row, in natural units. Returns by how much what was accumulated shrinks.
 inline float add_sink(float sink, float& row_max, float& row_sum) {
-  if (sink == -kInfinity) return 1.0f;
   const float new_max = row_sum == 0.0f ? sink : std::max(row_max, sink);
   const float shrink = row_sum == 0.0f ? 0.0f : std::exp(row_max - new_max);
   row_max = new_max, row_sum = row_sum * shrink + std::exp(sink - new_max);

@@ -124,10 +124,10 @@ class Backward : ScoreGradients<T, Mac> {
   // a tile keeps more than that beside them.
   void sum_by_panels(Range rows) {
     if constexpr (kGoesByPanels) {
-      bool* const end = s_.dkv_begun + (block_.size() + kStripRows - 1) / kStripRows;
+      bool* const end = s_.dkv_begun + strips_of(block_.size());
       const bool begun = std::find(s_.dkv_begun, end, true) != end;
       if (begun) complete_sums();
-      std::fill(s_.column_hulls, s_.column_hulls + (kPanel + kStripRows - 1) / kStripRows, Range{0, rows.size()});
+      std::fill(s_.column_hulls, s_.column_hulls + strips_of(kPanel), Range{0, rows.size()});
       for (std::int64_t j = 0; j < block_.size(); j += kPanel) {
         finish_panel(rows, j, pairs_of_panel(j));
         const Timed timed(p_, Stage::products);

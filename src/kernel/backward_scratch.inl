@@ -104,6 +104,6 @@ Tile backward_tile_of(const Problem& p) {
   const std::int64_t column_bytes = 4 * (3 * words<Mac>(p.dim) + 2 * words<Mac>(p.dim_v));
   const std::int64_t cols = std::clamp<std::int64_t>((5 << 18) / column_bytes / kUnit * kUnit, kFewest, kMost);
   const std::int64_t most = Mac::kDepth == 1 && cpu().intel ? std::min(kMostGradientStrips, 18) : kMostGradientStrips;
-  const std::int64_t strips = std::clamp<std::int64_t>((p.q_len + kStripRows - 1) / kStripRows, (kNarrowLines + kStripRows - 1) / kStripRows, most);
+  const std::int64_t strips = std::clamp<std::int64_t>(strips_of(p.q_len), strips_of(kNarrowLines), most);
   return {strips * kStripRows, std::min(cols, round_up(std::max<std::int64_t>(p.kv_len, 1), kUnit))};
 }

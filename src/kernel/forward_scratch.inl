@@ -1,8 +1,6 @@
 // How far scores may rise above their reference, in powers of two.
 constexpr float kSlack = 24.0f;
 
-constexpr std::int64_t strips_of(std::int64_t lines) { return (lines + kStripRows - 1) / kStripRows; }
-
 // What the lines of an item have summed so far, with exponentials over a reference of each line.
 struct ForwardSums {
   float *out, *row_max, *row_sum, *reference;

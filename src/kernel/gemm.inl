@@ -113,6 +113,8 @@ constexpr Tiles<Mac, kColumns, First...> kTiles{};
 
 constexpr std::int64_t round_up(std::int64_t n, std::int64_t unit) { return (n + unit - 1) / unit * unit; }
 
+constexpr std::int64_t strips_of(std::int64_t rows) { return (rows + kStripRows - 1) / kStripRows; }
+
 // The size of parts of n, as few as possible and about equal: multiples of the unit, of which `most` is one.
 constexpr std::int64_t even_part(std::int64_t n, std::int64_t most, std::int64_t unit) {
   const std::int64_t parts = std::max<std::int64_t>(1, (n + most - 1) / most);

@@ -9,7 +9,7 @@ struct NoFinish {};
 template <class Mac, class Finish = NoFinish, class... First>
 void inner_products(const float* a, std::int64_t lda, const float* panels, std::int64_t depth, std::int64_t rows, Range columns,
                     const Range* hulls, float* c, std::int64_t ldc, const Range* whole = nullptr, const Finish& finish = {}, First... first) {
-  const std::int64_t strips = (rows + kStripRows - 1) / kStripRows;
+  const std::int64_t strips = strips_of(rows);
   std::int64_t last = 0;
   for (std::int64_t t = 0; t < strips; ++t) last = std::max(last, hulls[t].end);
   for (std::int64_t w = 0; w < depth; w += kDepthChunk)
@@ -62,7 +62,7 @@ inline void begin_strips(bool* begun, const Range* depths, std::int64_t rows) {
 // For every strip of columns, the rows whose strips see one of them. Strips of rows that follow one another mostly have one hull: together
 // they are looked at once, which is a thirtieth of the work of asking every strip of rows for every strip of columns.
 inline void rows_that_see(const Range* hulls, std::int64_t rows, std::int64_t cols, Range* seen) {
-  std::fill(seen, seen + (cols + kStripRows - 1) / kStripRows, Range{});
+  std::fill(seen, seen + strips_of(cols), Range{});
   for (std::int64_t i = 0; i < rows;) {
     const Range hull = meet(hulls[i / kStripRows], {0, cols});
     const std::int64_t first = i;

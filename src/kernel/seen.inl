@@ -104,7 +104,7 @@ inline Looked look(const Problem& p, const Sequence& seq, const Sight& sight, st
   const Range whole{0, block.size()}, common = sight.common(all.rows_of(lines), seq.kv_len);
   if (p.mask.bytes.data == nullptr && common.begin <= block.begin && common.end >= block.end) {
     std::fill(seen, seen + lines.size(), Seen{whole});
-    std::fill(hulls, hulls + (lines.size() + kStripRows - 1) / kStripRows, whole);
+    std::fill(hulls, hulls + strips_of(lines.size()), whole);
     return {true, false};
   }
   Looked looked{false, false};

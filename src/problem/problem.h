@@ -133,7 +133,7 @@ inline std::int64_t stats_offset(const Problem& p, const Sequence& seq, std::int
 }
 
 // Mask bytes of one row from a column on, or null.
-inline const std::uint8_t* bytes_of(const Problem& p, const Sequence& seq, std::int64_t b, std::int64_t head, std::int64_t row, std::int64_t column = 0) {
+inline const std::uint8_t* bytes_of(const Problem& p, const Sequence& seq, std::int64_t b, std::int64_t head, std::int64_t row, std::int64_t column) {
   const Bytes& bytes = p.mask.bytes;
   if (bytes.data == nullptr) return nullptr;
   if (bytes.whole) return bytes.data + head * bytes.head_stride + (seq.q_begin + row) * bytes.row_stride + seq.kv_begin + column;

@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstring>
 #include <memory>
+#include <new>
 #include <stdexcept>
 
 namespace fusedattn::tests {
@@ -21,8 +22,8 @@ class Memory {
   Memory() = default;
   explicit Memory(std::size_t bytes, Place place = Place::anywhere) : bytes_(bytes) {
     if (place == Place::anywhere) {
-      whole_ = std::shared_ptr<std::byte>(new std::byte[bytes + 64], std::default_delete<std::byte[]>());
-      data_ = whole_.get() + (64 - reinterpret_cast<std::uintptr_t>(whole_.get()) % 64) % 64;
+      whole_ = std::shared_ptr<std::byte>(static_cast<std::byte*>(::operator new(bytes, kLine)), [](std::byte* at) { ::operator delete(at, kLine); });
+      data_ = whole_.get();  // to the byte, so that the address sanitizer sees the first one behind
     } else {
       guard(place);
     }
@@ -32,6 +33,8 @@ class Memory {
   std::size_t size() const { return bytes_; }
 
  private:
+  static constexpr std::align_val_t kLine{64};
+
   // Pages for the bytes between two pages that cannot be read or written.
   void guard(Place place) {
     const auto page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));

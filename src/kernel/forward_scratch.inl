@@ -1,6 +1,12 @@
 // How far scores may rise above their reference, in powers of two.
 constexpr float kSlack = 24.0f;
 
+// Lines, as many at a time as a vector has lanes: `step` takes the first and their number.
+template <class Step>
+FUSEDATTN_INLINE void by_vectors(Range lines, const Step& step) {
+  for (std::int64_t line = lines.begin; line < lines.end; line += kLanes) step(line, std::min<std::int64_t>(kLanes, lines.end - line));
+}
+
 // What the lines of an item have summed so far, with exponentials over a reference of each line.
 struct ForwardSums {
   float *out, *row_max, *row_sum, *reference;
@@ -18,25 +24,24 @@ struct ForwardSums {
   // much what was accumulated must. A reference of -inf always rises, be it to -inf.
   void raise_references(const float* lanes, Range lines, float exponent, float* by) const {
     const F32 factor = broadcast(exponent), slack = broadcast(std::min(kSlack / exponent, FLT_MAX));
-    for (std::int64_t line = lines.begin; line < lines.end; line += kLanes, lanes += kLanes * kLanes, by += kLanes) {
-      const std::int64_t count = std::min<std::int64_t>(kLanes, lines.end - line);
-      const F32 top = across_lanes(Max{}, lanes), old = load_some(reference + line, count);
+    by_vectors(lines, [&](std::int64_t line, std::int64_t count) {
+      const F32 top = across_lanes(Max{}, lanes + (line - lines.begin) * kLanes), old = load_some(reference + line, count);
       const F32 raised = choose_at_most(sub(top, old), slack, old, top);
       F32 shrink[1] = {mul(sub(old, reference_of(raised)), factor)};
       exp2(shrink);
-      store(by, shrink[0]);
+      store(by + (line - lines.begin), shrink[0]);
       store_some(row_max + line, top, count);
       store_some(reference + line, raised, count);
       store_some(row_sum + line, mul(load_some(row_sum + line, count), shrink[0]), count);
-    }
+    });
   }
 
   // What some lines have summed since, a vector each.
   void add_lanes(const float* lanes, Range lines) const {
-    for (std::int64_t line = lines.begin; line < lines.end; line += kLanes, lanes += kLanes * kLanes) {
-      const std::int64_t count = std::min<std::int64_t>(kLanes, lines.end - line);
-      store_some(row_sum + line, add(load_some(row_sum + line, count), across_lanes(Add{}, lanes)), count);
-    }
+    by_vectors(lines, [&](std::int64_t line, std::int64_t count) {
+      const F32 sum = across_lanes(Add{}, lanes + (line - lines.begin) * kLanes);
+      store_some(row_sum + line, add(load_some(row_sum + line, count), sum), count);
+    });
   }
 
   void shrink(Range lines, const float* by, std::int64_t width) const {
@@ -50,27 +55,25 @@ struct ForwardSums {
     to_top(lines, scaling);
     if (sink != -kInfinity)
       for (std::int64_t line = lines.begin; line < lines.end; ++line) reference[line] *= add_sink(sink, row_max[line], row_sum[line]);
-    for (std::int64_t line = lines.begin; line < lines.end; line += kLanes) {
-      const std::int64_t count = std::min<std::int64_t>(kLanes, lines.end - line);
+    by_vectors(lines, [&](std::int64_t line, std::int64_t count) {
       const F32 sum = load_some(row_sum + line, count), shrink = load_some(reference + line, count), top = load_some(row_max + line, count);
       store_some(reference + line, choose_at_most(sum, zero(), zero(), div(mul(shrink, broadcast(factor)), sum)), count);
       store_some(row_max + line, choose_at_most(sum, zero(), broadcast(0.0f - none), top), count);
       store_some(row_sum + line, choose_at_most(sum, zero(), broadcast(none), sum), count);
-    }
+    });
     return reference;
   }
 
   // Makes sums those over the largest scores, of which the exponential is 1, and these natural. References become by how much what was accumulated shrinks.
   void to_top(Range lines, const Scaling& scaling) const {
-    for (std::int64_t line = lines.begin; line < lines.end; line += kLanes) {
-      const std::int64_t count = std::min<std::int64_t>(kLanes, lines.end - line);
+    by_vectors(lines, [&](std::int64_t line, std::int64_t count) {
       const F32 top = load_some(row_max + line, count), old = load_some(reference + line, count), sum = load_some(row_sum + line, count);
       F32 by[1] = {mul(sub(old, top), broadcast(scaling.exponent))};
       exp2(by);
       store_some(reference + line, choose_at_most(top, old, broadcast(1.0f), by[0]), count);
       store_some(row_sum + line, choose_at_most(top, old, sum, max(broadcast(1.0f), mul(sum, by[0]))), count);
       store_some(row_max + line, mul(top, broadcast(scaling.unit)), count);
-    }
+    });
   }
 
   // What others have summed of so many lines.

@@ -45,7 +45,7 @@ demo: $(STAMPS)/wheel ## Build, install into .venv, and show the library at work
 	$(VENV)/bin/python -m fusedattn.demo
 
 .PHONY: bench
-bench: $(STAMPS)/wheel ## Measure against the goals, torch and this machine's limit, in about 5 minutes (BENCH_ARGS='--json out.json')
+bench: $(STAMPS)/wheel ## Measure against the goals, torch and this machine's limit, in about 4 minutes (BENCH_ARGS='--json out.json')
 	$(VENV)/bin/fusedattn bench $(BENCH_COMMIT) $(BENCH_ARGS)
 
 .PHONY: bench-full

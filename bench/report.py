@@ -34,7 +34,7 @@ def ratio_of(row: dict, peer: str) -> float | None:
 
 def goal_table(report: dict) -> str:
     """Every goal beside what was measured, those missed first."""
-    lines = sorted(goals.judge(report, peers.OURS, peers.TORCH), key=lambda line: list(MARKS)[::-1].index(line["mark"]))
+    lines = sorted(goals.judge(report), key=lambda line: list(MARKS)[::-1].index(line["mark"]))
     rows = [
         [line["goal"], line["of"].removesuffix(", %"), *(_number(line[key], line["of"]) for key in ("floor", "target", "measured", "possible")), MARKS[line["mark"]]]
         for line in lines

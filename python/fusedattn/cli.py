@@ -196,7 +196,7 @@ def bench(
         int, typer.Option(min=1, max=1024, help="Threads of fusedattn, torch and the probe; goals have their own.")
     ] = 1,
     rounds: Annotated[int, typer.Option(min=3, help="Most undisturbed rounds of a measurement; --costs has its own.")] = 15,
-    budget: Annotated[float, typer.Option(min=1, help="Seconds for everything, about.")] = 200.0,
+    budget: Annotated[float, typer.Option(min=1, help="Seconds for everything, about.")] = 180.0,
     costs: Annotated[
         bool,
         typer.Option("--costs", help="What masks, ALiBi, bias, sink and dropout cost over plain attention."),

@@ -49,6 +49,11 @@ def cpu_model() -> str:
     return platform.processor() or platform.machine()
 
 
+def cpu_vendor() -> str:
+    """What x86-64 processors call their maker, such as GenuineIntel; empty elsewhere."""
+    return _first_value(Path("/proc/cpuinfo"), "vendor_id")
+
+
 def _first_value(path: Path, key: str | None) -> str:
     try:
         text = path.read_text(errors="replace")

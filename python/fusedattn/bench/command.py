@@ -67,7 +67,7 @@ def run(request: Request, tell: Tell) -> dict:
     if wanted != set():
         dtypes = [name for name in request.dtypes if name != "fp16"] if jobs else request.dtypes
         result["costs"] = costs.run(costs.Request(dtypes, request.threads, request.budget * share, wanted, done_costs), tell)
-        result["goals"] = goals.judge(result, peer_list.OURS, peer_list.TORCH)
+        result["goals"] = goals.judge(result)
         _write(request.json_file, result)
     if request.drawn:
         drawn = grids.select(request.drawn, request.dtypes, request.threads, request.directions)

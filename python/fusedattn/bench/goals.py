@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from fusedattn.bench import peers
 from fusedattn.bench.cells import Cell, parse
 
 # What is measured of a cell.
@@ -129,20 +130,20 @@ def features() -> set[str]:
     return {name for goal in COSTS for name in goal.cells}
 
 
-def judge(report: dict, ours: str, torch: str) -> list[dict]:
+def judge(report: dict) -> list[dict]:
     """Every goal of which something was measured, with its bounds, what was measured, and whether that suffices.
 
-    ours, torch: the names of these peers in the report. "mark" is "target", "floor" (reached) or "missed". "possible": of a
-    ratio, the one that the whole machine would give, since peers use a part of it too.
+    "mark" is "target", "floor" (reached) or "missed". "possible": of a ratio, the one that the whole machine would give,
+    since peers use a part of it too.
     """
     lines = []
     for goal in GOALS:
         about = [] if goal.of == COST else _about(goal, report["results"])
-        values = _costs(goal, report) if goal.of == COST else _numbers(_value(goal.of, row, report["results"], ours, torch) for row in about)
+        values = _costs(goal, report) if goal.of == COST else _numbers(_value(goal.of, row, report["results"]) for row in about)
         if values:
             floor, target = goal.bounds(report["machine"]["lane"])
             middle = statistics.median if goal.cells else statistics.geometric_mean
-            possible = _numbers(_possible(goal.of, row, ours, torch) for row in about)
+            possible = _numbers(_possible(goal.of, row) for row in about)
             lines.append({"goal": goal.name, "of": goal.of, "floor": floor, "target": target, "measured": middle(values),
                           "worst": max(values) if goal.of == COST else min(values), "values": len(values),
                           "possible": middle(possible) if possible else None,
@@ -174,28 +175,32 @@ def _is_about(goal: Goal, row: dict) -> bool:
     return named and row["dtype"] in goal.dtypes and row["direction"] in goal.directions and row["threads"] == goal.threads
 
 
-def _value(of: str, row: dict, rows: list[dict], ours: str, torch: str) -> float | None:
-    peers = row["peers"]
+def _value(of: str, row: dict, rows: list[dict]) -> float | None:
+    own = row["peers"][peers.OURS]
     if of == SHARE:
-        return peers[ours]["share_percent"]
+        return own["share_percent"]
     if of == ROOFLINE:
-        return peers[ours]["roofline_percent"]
+        return own["roofline_percent"]
     if of == SCALED:
         alone = [r for r in rows if r["threads"] == 1 and all(r[key] == row[key] for key in ("dtype", "direction", "mask")) and r["shape"][2:] == row["shape"][2:]]
-        return 100 * peers[ours]["share_percent"] / alone[0]["peers"][ours]["share_percent"] if alone else None
-    peer = _peer(of, row, ours, torch)
-    return peers[peer]["seconds"] / peers[ours]["seconds"] if peer else None
+        return 100 * own["share_percent"] / alone[0]["peers"][peers.OURS]["share_percent"] if alone else None
+    peer = _peer(of, row)
+    return row["peers"][peer]["seconds"] / own["seconds"] if peer else None
 
 
-def _peer(of: str, row: dict, ours: str, torch: str) -> str | None:
-    """The peer that a ratio is taken with: torch as it comes, or the fastest of the others; None if it was not timed."""
-    wanted = [torch] if of in (TORCH, STEP) else [name for name in row["peers"] if name not in (ours, torch)]
+def _peer(of: str, row: dict) -> str | None:
+    """The peer that a ratio is taken with: torch as it comes, or the fastest of the others; None if it was not timed.
+
+    Where torch comes at its best, so that there is no second one, it is one of the others too.
+    """
+    left_out = (peers.OURS, peers.TORCH if peers.TORCH_INTEL in row["peers"] else None)
+    wanted = [peers.TORCH] if of in (TORCH, STEP) else [name for name in row["peers"] if name not in left_out]
     timed = [name for name in wanted if row["peers"].get(name, {}).get("seconds")]
     return min(timed, key=lambda name: row["peers"][name]["seconds"], default=None)
 
 
-def _possible(of: str, row: dict, ours: str, torch: str) -> float | None:
-    peer = _peer(of, row, ours, torch) if of in (TORCH, BEST) else None
+def _possible(of: str, row: dict) -> float | None:
+    peer = _peer(of, row) if of in (TORCH, BEST) else None
     return 100 / row["peers"][peer]["share_percent"] if peer else None
 
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 
 from fusedattn.bench.cells import BAND, Cell
 
 
 def arrays(cell: Cell) -> dict[str, np.ndarray]:
-    """float32 q, k, v and d_out of a cell. A cell with fewer heads has the first heads of one with more."""
+    """float32 q, k, v and d_out of a cell, not to be written to. A cell with fewer heads has the first heads of one with more."""
     shapes = {"q": cell.q_shape, "k": cell.kv_shape, "v": cell.kv_shape, "d_out": cell.q_shape}
-    return {
-        name: np.random.default_rng(20 + number).standard_normal(shape, np.float32)
-        for number, (name, shape) in enumerate(shapes.items())
-    }
+    return {name: _normal(20 + number, shape) for number, (name, shape) in enumerate(shapes.items())}
+
+
+@functools.lru_cache(maxsize=8)  # those of a cell, and of what of it is checked
+def _normal(seed: int, shape: tuple[int, ...]) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(shape, np.float32)
 
 
 def visible_rows(cell: Cell, first: int, last: int, b: int = 0) -> np.ndarray | None:

@@ -18,9 +18,9 @@ LEAST_CPU_SHARE = 0.95  # and when a single thread had less of its CPU: somethin
 SHORTEST_TIMING = (
     4e-3  # seconds; calls are repeated to fill it, so that the clock and the wake-up count for nothing
 )
-SLOW_CALL = 1.2  # seconds; a slower peer is timed on as many heads as there are threads, and scaled
+SLOW_CALL = 0.5  # seconds; a slower peer is timed on as many heads as there are threads, and scaled
 VERY_SLOW_CALL = 1.5  # seconds; a peer still slower than this on its sample runs once
-LONG_CALL = 0.3  # seconds; beside it, what a first call costs does not matter
+LONG_CALL = 0.1  # seconds; beside it, what a first call costs does not matter
 FEWEST_ROUNDS = 3
 SETTLE = 4e-3  # seconds for the idle threads of the last call to stop spinning before another may be timed
 
@@ -129,12 +129,7 @@ def measure(
 
 
 def _goes_on(result: Measurement, spent: float, budget: float, most: int) -> bool:
-    rounds, steady = len(result.kept), sum(result.kept)
-    if rounds < FEWEST_ROUNDS:
-        return True
-    if steady < FEWEST_ROUNDS:  # a restless machine gets more time and more rounds, but not for ever
-        return rounds < 2 * most and spent < 2 * budget
-    return steady < most and spent < budget
+    return len(result.kept) < FEWEST_ROUNDS or (sum(result.kept) < most and spent < budget)
 
 
 def _entry(peer, cell: Cell, direction: str) -> Entry:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fusedattn import info
 from fusedattn.bench.cells import Cell
 
 OURS = "fusedattn"
@@ -128,11 +129,11 @@ def preload_library() -> Path:
     raise PeerError(f"{PRELOAD} is not in {looked}; build with FUSEDATTN_BENCH=ON to have it")
 
 
-def torch_has_mkl() -> bool:
-    """Whether this torch multiplies matrices with MKL: elsewhere there is no second path to take."""
+def torch_has_another_path() -> bool:
+    """Whether this torch multiplies matrices with MKL on a processor that is not Intel's: elsewhere there is no second path to take."""
     import torch
 
-    return torch.backends.mkl.is_available()
+    return torch.backends.mkl.is_available() and info.cpu_vendor() != "GenuineIntel"
 
 
 def elsewhere(folder: Path) -> dict[str, Path]:
@@ -144,12 +145,12 @@ def elsewhere(folder: Path) -> dict[str, Path]:
 
 
 def make(alone: bool = False, folder: Path | None = None) -> list:
-    """fusedattn; unless alone, torch, torch with MKL's Intel path, and those with an environment in `folder`."""
+    """fusedattn; unless alone, torch, torch with MKL's Intel path where it does not take that by itself, and those with an environment in `folder`."""
     team: list = [InProcess(OURS, "fusedattn")]
     if alone:
         return team
     team.append(InProcess(TORCH, "torch"))
-    if torch_has_mkl():
+    if torch_has_another_path():
         team.append(InWorker(TORCH_INTEL, "torch", preload=preload_library()))
     for kind, python in (elsewhere(folder) if folder else {}).items():
         team.append(InWorker(ELSEWHERE[kind], kind, python))
